@@ -1,0 +1,1 @@
+datacenter = "not read either"

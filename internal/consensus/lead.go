@@ -1,0 +1,78 @@
+package consensus
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// A tenure runs Lead while this server leads: one at a time, whatever the
+// pace at which leadership comes and goes.
+type tenure struct {
+	lead   func(context.Context) error
+	notify <-chan bool                 // leadership won and lost, in turn
+	giveUp func(context.Context) error // hands leadership to another server
+	retry  time.Duration               // until Lead runs again when no other could take over
+	log    *slog.Logger
+}
+
+// run goes on until ctx is done and Lead has returned, then closes over. It
+// reads notify until quit is closed, because raft waits for it to be read.
+func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan struct{}) {
+	var (
+		wanted   bool // this server leads
+		cancel   context.CancelFunc
+		running  context.Context //nolint:containedctx // of the Lead that runs
+		finished = make(chan error)
+		again    <-chan time.Time
+		stop     = ctx.Done()
+		giving   sync.WaitGroup
+	)
+	defer giving.Wait()
+	start := func() {
+		if !wanted || running != nil || ctx.Err() != nil {
+			return
+		}
+		running, cancel = context.WithCancel(ctx)
+		go func(ctx context.Context) { finished <- t.lead(ctx) }(running)
+	}
+	for {
+		if stop == nil && running == nil && over != nil {
+			close(over)
+			over = nil
+		}
+		select {
+		case wanted = <-t.notify:
+			again = nil
+			if !wanted && cancel != nil {
+				cancel()
+			}
+			start()
+		case err := <-finished:
+			lost := running.Err() != nil
+			cancel()
+			running, cancel = nil, nil
+			switch {
+			case lost:
+				t.log.Info("leadership ended")
+				start() // it may have come back meanwhile
+			case err != nil:
+				t.log.Error("leading did not work; giving leadership up", "error", err)
+				again = time.After(t.retry)
+				// Not here: leadership may end meanwhile, and raft wait for notify.
+				giving.Go(func() {
+					if err := t.giveUp(ctx); err != nil {
+						t.log.Warn("no other server took over", "error", err)
+					}
+				})
+			}
+		case <-again:
+			start()
+		case <-stop:
+			stop = nil
+		case <-quit:
+			return
+		}
+	}
+}

@@ -1,0 +1,308 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"isthmus/api"
+	"isthmus/internal/config"
+	"isthmus/internal/gossip"
+	"isthmus/internal/local"
+	"isthmus/internal/rpc"
+	"isthmus/internal/server"
+	"isthmus/internal/telemetry"
+	"isthmus/internal/transport"
+)
+
+// Options are what a node is given beside its settings.
+type Options struct {
+	Settings *config.Settings
+	// Reload reads the settings anew, for a reload that is asked for over HTTP.
+	Reload  func() (*config.Settings, error)
+	Logs    *telemetry.Logs
+	Metrics *telemetry.Metrics // nil: none are kept
+}
+
+// Node is an agent: a server or a client.
+type Node struct {
+	opts Options
+	cfg  *config.Settings
+	log  *slog.Logger
+	id   string
+	lock *os.File // nil without a data directory
+
+	tls    *transport.TLS
+	dialer transport.Dialer
+	pool   *rpc.Pool
+	router *rpc.Router
+	lan    *gossip.Pool
+	caller rpc.Caller // whoever answers for the datacenter
+	local  *local.Agent
+	server *serverParts // nil on clients
+
+	stages stages
+	left   sync.Once
+	leave  chan struct{} // closed by a request to leave
+}
+
+// New builds a node. It listens already, so that an address in use is told at
+// once, but nothing runs before Run, which must be called to let go of it all.
+func New(opts Options) (*Node, error) {
+	n := &Node{opts: opts, cfg: opts.Settings, log: opts.Logs.Logger(), leave: make(chan struct{})}
+	if err := n.build(); err != nil {
+		if n.lock != nil {
+			_ = n.lock.Close()
+		}
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) build() error {
+	if err := n.identify(); err != nil {
+		return err
+	}
+	var err error
+	if n.tls, err = n.loadTLS(); err != nil {
+		return err
+	}
+	var (
+		storage, cluster, services, fronts []part
+		wan                                *wide
+	)
+	direct := &transport.Direct{TLS: n.tls}
+	n.dialer = direct
+	if n.cfg.Server && n.cfg.Connect.EnableMeshGatewayWANFederation {
+		wan = newWide(n, direct)
+		n.dialer = wan.dialer
+	}
+	n.pool = rpc.NewPool(n.dialer, n.cfg.Limits.RPCClientTimeout, n.log.With("component", "rpc"))
+	n.router = rpc.NewRouter(n.cfg.Datacenter, n.pool, n.log.With("component", "router"))
+	n.caller = rpc.Keep(n.router.To(n.cfg.Datacenter), n.cfg.Performance.RPCHoldTimeout)
+	cluster = append(cluster, part{"rpc pool", n.pool.Run}, part{"router", n.router.Run})
+	if n.cfg.Server {
+		if n.server, err = n.newServer(direct, wan); err != nil {
+			return err
+		}
+		n.caller = n.server.server
+		storage, cluster = append(storage, n.server.storage...), append(cluster, n.server.cluster...)
+	}
+	lan, err := n.newLAN()
+	if err != nil {
+		return err
+	}
+	cluster = append(cluster, lan...)
+	if n.local, err = n.newLocal(); err != nil {
+		return err
+	}
+	services = append(services, part{"local services", n.local.Run})
+	front, err := n.newHTTP()
+	if err != nil {
+		return err
+	}
+	fronts = append(fronts, front...)
+	n.stages = stages{storage, cluster, services, fronts}
+	return nil
+}
+
+// identify takes the data directory and the node's id.
+func (n *Node) identify() error {
+	dir := n.cfg.DataDir
+	if dir != "" {
+		lock, err := lockDir(dir)
+		if err != nil {
+			return err
+		}
+		n.lock = lock
+		if n.cfg.Server {
+			if err := checkAge(dir, n.cfg.ServerRejoinAgeMax); err != nil {
+				return err
+			}
+		}
+	}
+	var err error
+	n.id, err = nodeID(n.cfg.NodeID, dir)
+	return err
+}
+
+// tlsConfig is how a listener's settings look to transport.
+func (n *Node) tlsConfig(cfg *config.Settings, l config.TLSListener) transport.TLSConfig {
+	var suites []string
+	for s := range splitList(l.TLSCipherSuites) {
+		suites = append(suites, s)
+	}
+	return transport.TLSConfig{
+		CAFile: l.CAFile, CAPath: l.CAPath, CertFile: l.CertFile, KeyFile: l.KeyFile,
+		MinVersion: l.TLSMinVersion, CipherSuites: suites,
+		VerifyIncoming: l.VerifyIncoming, VerifyOutgoing: l.VerifyOutgoing, VerifyServerHostname: l.VerifyServerHostname,
+		Domain: cfg.Domain, Datacenter: cfg.Datacenter, NodeName: cfg.NodeName,
+	}
+}
+
+// loadTLS loads the material for connections between agents. With federation
+// through gateways the own certificate must have the names that gateways route
+// by.
+func (n *Node) loadTLS() (*transport.TLS, error) {
+	t, err := transport.NewTLS(n.tlsConfig(n.cfg, n.cfg.TLS.InternalRPC))
+	if err != nil {
+		return nil, fmt.Errorf("tls.internal_rpc: %w", err)
+	}
+	if n.cfg.Connect.EnableMeshGatewayWANFederation {
+		if !t.MutualCapable() {
+			return nil, errors.New("connect.enable_mesh_gateway_wan_federation needs tls.internal_rpc.ca_file, cert_file and key_file")
+		}
+		if err := t.CheckServerNames(); err != nil {
+			return nil, fmt.Errorf("connect.enable_mesh_gateway_wan_federation: %w", err)
+		}
+	}
+	return t, nil
+}
+
+// newLocal makes the keeper of this node's services and checks.
+func (n *Node) newLocal() (*local.Agent, error) {
+	a, err := local.New(local.Config{
+		Node: n.cfg.NodeName, NodeID: n.id, Datacenter: n.cfg.Datacenter, Address: n.cfg.AdvertiseAddr,
+		TaggedAddresses: n.taggedAddresses(), Meta: n.meta(n.cfg), Caller: n.caller, Dir: n.cfg.DataDir,
+		NumNodes: n.lan.NumNodes, CheckUpdateInterval: n.cfg.CheckUpdateInterval, DiscardOutput: n.cfg.DiscardCheckOutput,
+		Log: n.log.With("component", "local"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("local services: %w", err)
+	}
+	services, checks, err := definitions(n.cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.SetConfigured(services, checks); err != nil {
+		return nil, fmt.Errorf("services in configuration files: %w", err)
+	}
+	return a, nil
+}
+
+// taggedAddresses are the node's addresses by purpose.
+func (n *Node) taggedAddresses() map[string]string {
+	out := map[string]string{"lan": n.cfg.AdvertiseAddr, "wan": n.cfg.AdvertiseAddrWAN}
+	for name, addr := range map[string]string{"lan": n.cfg.AdvertiseAddr, "wan": n.cfg.AdvertiseAddrWAN} {
+		switch ip := net.ParseIP(addr); {
+		case ip == nil:
+		case ip.To4() != nil:
+			out[name+"_ipv4"] = addr
+		default:
+			out[name+"_ipv6"] = addr
+		}
+	}
+	return out
+}
+
+// meta is what the catalog keeps of the node: what is set, and what the protocol
+// adds.
+func (n *Node) meta(cfg *config.Settings) map[string]string {
+	out := map[string]string{"consul-network-segment": "", "consul-version": api.Compat}
+	for k, v := range cfg.NodeMeta {
+		out[k] = v
+	}
+	return out
+}
+
+// Run runs the node until ctx is done, a part fails, or it has left.
+func (n *Node) Run(ctx context.Context) error {
+	if n.lock != nil {
+		defer func() { _ = n.lock.Close() }()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-n.leave:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return n.stages.run(ctx)
+}
+
+// Leave tells the others that this node goes for good, and ends Run.
+func (n *Node) Leave(ctx context.Context) error {
+	var err error
+	n.left.Do(func() {
+		if n.server != nil {
+			err = n.server.leave(ctx)
+		}
+		err = errors.Join(err, n.lan.Leave(ctx))
+		drain(ctx, n.cfg.Performance.LeaveDrainTime)
+		close(n.leave)
+	})
+	return err
+}
+
+// drain lets requests that are under way end.
+func drain(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// Reload takes over what may change while running: certificates, services and
+// checks, the log level and node meta. Nothing is changed when anything is wrong.
+func (n *Node) Reload(cfg *config.Settings) error {
+	services, checks, err := definitions(cfg)
+	if err != nil {
+		return err
+	}
+	level, ok := telemetry.Level(cfg.LogLevel)
+	if !ok {
+		return fmt.Errorf("log_level %q is not known", cfg.LogLevel)
+	}
+	if err := n.tls.Reload(n.tlsConfig(cfg, cfg.TLS.InternalRPC)); err != nil {
+		return fmt.Errorf("tls.internal_rpc: %w", err)
+	}
+	if err := n.local.SetConfigured(services, checks); err != nil {
+		return fmt.Errorf("services in configuration files: %w", err)
+	}
+	n.local.SetNode(n.taggedAddresses(), n.meta(cfg))
+	n.opts.Logs.SetLevel(level)
+	n.log.Info("settings reloaded")
+	return nil
+}
+
+// reloadAsked is a reload that came over HTTP.
+func (n *Node) reloadAsked() error {
+	if n.opts.Reload == nil {
+		return errors.New("this node has no settings to read anew")
+	}
+	cfg, err := n.opts.Reload()
+	if err != nil {
+		return err
+	}
+	return n.Reload(cfg)
+}
+
+// snapshotFile is where gossip remembers a pool's members.
+func (n *Node) snapshotFile(name string) (string, error) {
+	if n.cfg.DataDir == "" {
+		return "", nil
+	}
+	dir := filepath.Join(n.cfg.DataDir, "serf")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("data_dir: %w", err)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// serverInfo makes what the router keeps from a member of a pool.
+func serverInfo(m *gossip.Member, datacenter, name string) rpc.ServerInfo {
+	return rpc.ServerInfo{
+		Datacenter: datacenter, Name: name, ID: m.Tags["id"], Addr: server.ServerAddr(m),
+		Build: m.Tags["build"], FedStates: m.Tags["ft_fs"] == "1", Alive: m.Status == gossip.StatusAlive,
+	}
+}

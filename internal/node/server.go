@@ -1,0 +1,177 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"isthmus/internal/consensus"
+	"isthmus/internal/federation"
+	"isthmus/internal/gossip"
+	"isthmus/internal/rpc"
+	"isthmus/internal/server"
+	"isthmus/internal/state"
+	"isthmus/internal/transport"
+)
+
+// serverParts is what a server has beside what every agent has.
+type serverParts struct {
+	node    *Node
+	server  *server.Server
+	log     *consensus.Log
+	wan     *gossip.Pool // nil when the WAN pool is off
+	wanPort int
+	flood   chan struct{} // wakes the flood of LAN servers into the WAN
+
+	storage, cluster []part
+}
+
+// raftQueue is how many accepted connections may wait for the log to take them.
+const raftQueue = 16
+
+// newServer builds a server. wan is nil unless datacenters are joined through
+// mesh gateways.
+func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, error) {
+	s := &serverParts{node: n, flood: make(chan struct{}, 1)}
+	listener, err := net.Listen("tcp", n.cfg.Listen.Server) //nolint:noctx // bound to the node, not to a request
+	if err != nil {
+		return nil, fmt.Errorf("server port: %w", err)
+	}
+	dir := ""
+	if n.cfg.DataDir != "" {
+		dir = filepath.Join(n.cfg.DataDir, "raft")
+	}
+	heartbeat, election, lease := n.cfg.RaftTiming()
+	st := state.New()
+	raftConns := make(chan net.Conn, raftQueue)
+	s.log, err = consensus.Open(consensus.Config{
+		Dir: dir, ID: n.id, Address: n.rpcAddr(), Listen: raftConns,
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return direct.Dial(ctx, transport.Target{Datacenter: n.cfg.Datacenter, Addr: addr}, transport.Raft)
+		},
+		Heartbeat: heartbeat, Election: election, LeaderLease: lease,
+		SnapshotThreshold: uint64(n.cfg.RaftSnapshotThreshold), SnapshotInterval: n.cfg.RaftSnapshotInterval, //nolint:gosec // checked by config
+		TrailingLogs: uint64(n.cfg.RaftTrailingLogs), Log: n.log.With("component", "raft"), FSM: st, //nolint:gosec // checked by config
+		Lead: func(ctx context.Context) error { return s.server.Lead(ctx) },
+	})
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	expect := n.cfg.BootstrapExpect
+	if n.cfg.Bootstrap || n.cfg.DevMode {
+		expect = 1
+	}
+	var locator *federation.Locator
+	if wan != nil {
+		locator = wan.locator
+	}
+	s.server = server.New(server.Config{
+		Datacenter: n.cfg.Datacenter, Primary: n.cfg.PrimaryDatacenter, Node: n.cfg.NodeName, ID: n.id,
+		Hold: n.cfg.Performance.RPCHoldTimeout, Expect: expect,
+		Members: func() []gossip.Member { return n.lan.Members() }, Log: n.log.With("component", "server"),
+	}, st, s.log, n.router, locator)
+
+	mux := &transport.Mux{
+		TLS: n.tls, HandshakeTimeout: n.cfg.Limits.RPCHandshakeTimeout, MaxConnsPerClient: n.cfg.Limits.RPCMaxConnsPerClient,
+		Log: n.log.With("component", "mux"),
+	}
+	answer := &rpc.Server{Handlers: s.server.Handlers(), Log: n.log.With("component", "rpc")}
+	mux.Handle(transport.RPCMulti, answer.ServeMulti)
+	mux.Handle(transport.RPCSingle, answer.ServeSingle)
+	mux.Handle(transport.Raft, func(ctx context.Context, conn net.Conn) {
+		kept := keep(conn)
+		select {
+		case raftConns <- kept:
+			kept.wait(ctx)
+		case <-ctx.Done():
+		}
+	})
+	s.storage = []part{{"log", s.log.Run}}
+	s.cluster = []part{
+		{"server port", func(ctx context.Context) error { return mux.Serve(ctx, listener) }},
+		{"first election", s.server.Bootstrap},
+	}
+	if dir != "" {
+		s.storage = append(s.storage, part{"rejoin age", n.keepAge})
+	}
+	if n.cfg.Listen.SerfWAN == "" {
+		return s, nil
+	}
+	return s, s.newWAN(mux, wan)
+}
+
+// rpcAddr is where other servers of the datacenter reach this one.
+func (n *Node) rpcAddr() string {
+	return net.JoinHostPort(n.cfg.AdvertiseAddr, strconv.Itoa(n.cfg.Ports.Server))
+}
+
+// ageEvery is how often a server notes that it runs.
+const ageEvery = time.Hour
+
+func (n *Node) keepAge(ctx context.Context) error {
+	tick := time.NewTicker(ageEvery)
+	defer tick.Stop()
+	for {
+		if err := noteAge(n.cfg.DataDir); err != nil {
+			n.log.Warn("when this server last ran is not noted", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// lanChanged tells those who compare the whole LAN.
+func (s *serverParts) lanChanged() {
+	s.server.LANChanged()
+	select {
+	case s.flood <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// leave takes this server out of the peers, when it can, and out of the WAN.
+func (s *serverParts) leave(ctx context.Context) error {
+	var err error
+	if s.log.IsLeader() {
+		if peers, _ := s.log.Servers(); len(peers) > 1 {
+			err = s.log.TransferLeadership(ctx)
+		}
+	}
+	if s.wan != nil {
+		err = errors.Join(err, s.wan.Leave(ctx))
+	}
+	return err //nolint:wrapcheck // says what it did
+}
+
+// kept is a connection that was handed to a library and tells when the library
+// closes it.
+type kept struct {
+	net.Conn
+
+	once sync.Once
+	gone chan struct{}
+}
+
+func keep(conn net.Conn) *kept { return &kept{Conn: conn, gone: make(chan struct{})} }
+
+// Close closes the connection and tells who waits.
+func (k *kept) Close() error {
+	k.once.Do(func() { close(k.gone) })
+	return k.Conn.Close() //nolint:wrapcheck // a plain wrapper
+}
+
+// wait waits until the connection is closed or ctx is done.
+func (k *kept) wait(ctx context.Context) {
+	select {
+	case <-k.gone:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,243 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"isthmus/api"
+	"isthmus/internal/transport"
+)
+
+// ServerInfo is a server as the router knows it. Whoever watches the members of
+// a pool makes it from theirs; the router knows no gossip.
+type ServerInfo struct {
+	Datacenter string
+	Name       string // node name
+	ID         string // node id, the server's id in consensus
+	Addr       string // host:port of its RPC port, as its own datacenter reaches it
+	Build      string // compatibility level, such as 1.16.4
+	FedStates  bool   // serves federation states (tag ft_fs)
+	Alive      bool
+}
+
+func (s ServerInfo) target() transport.Target {
+	return transport.Target{Datacenter: s.Datacenter, Node: s.Name, Addr: s.Addr}
+}
+
+// Observer is told of servers as they come, go and change, and when the order in
+// which a datacenter's servers are asked is drawn anew.
+type Observer interface {
+	AddServer(s ServerInfo)
+	RemoveServer(s ServerInfo)
+	Rebalanced(datacenter string)
+}
+
+// Router keeps the servers of each datacenter and chooses whom to ask. No
+// datacenter is ever marked as down: each call tries, so the first contact that
+// works is the end of an outage.
+type Router struct {
+	own  string
+	pool *Pool
+	log  *slog.Logger
+
+	mu        sync.RWMutex
+	dcs       map[string][]ServerInfo // in the order in which they are asked; slices are never changed in place
+	observers []Observer
+}
+
+// NewRouter returns a router for a node of the datacenter own.
+func NewRouter(own string, pool *Pool, log *slog.Logger) *Router {
+	return &Router{own: own, pool: pool, log: log, dcs: map[string][]ServerInfo{}}
+}
+
+// Observe tells o of every server known now and from now on.
+func (r *Router) Observe(o Observer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.observers = append(r.observers, o)
+	for _, list := range r.dcs {
+		for _, s := range list {
+			o.AddServer(s)
+		}
+	}
+}
+
+// AddServer makes a server known, or known anew with what changed. A new one
+// takes a random place, so that the calls of many nodes spread.
+func (r *Router) AddServer(s ServerInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := slices.Clone(r.dcs[s.Datacenter])
+	if at := slices.IndexFunc(list, func(o ServerInfo) bool { return o.Name == s.Name }); at >= 0 {
+		if list[at] == s {
+			return
+		}
+		list[at] = s
+	} else {
+		list = slices.Insert(list, rand.IntN(len(list)+1), s) //nolint:gosec // spreads load, hides nothing
+	}
+	r.dcs[s.Datacenter] = list
+	for _, o := range r.observers {
+		o.AddServer(s)
+	}
+}
+
+// RemoveServer forgets a server.
+func (r *Router) RemoveServer(s ServerInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.dcs[s.Datacenter]
+	at := slices.IndexFunc(list, func(o ServerInfo) bool { return o.Name == s.Name })
+	if at < 0 {
+		return
+	}
+	gone := list[at]
+	list = slices.Delete(slices.Clone(list), at, at+1)
+	if len(list) == 0 {
+		delete(r.dcs, s.Datacenter)
+	} else {
+		r.dcs[s.Datacenter] = list
+	}
+	for _, o := range r.observers {
+		o.RemoveServer(gone)
+	}
+}
+
+// Datacenters returns the known datacenters, the own one first.
+func (r *Router) Datacenters() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(r.dcs), func(a, b string) int {
+		if (a == r.own) != (b == r.own) {
+			if a == r.own {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+}
+
+// Servers returns the servers of a datacenter in the order in which they are
+// asked. The caller must not change it.
+func (r *Router) Servers(datacenter string) []ServerInfo {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.dcs[datacenter]
+}
+
+// ServerAt finds a server of the own datacenter by its RPC address.
+func (r *Router) ServerAt(addr string) (ServerInfo, bool) {
+	for _, s := range r.Servers(r.own) {
+		if s.Addr == addr {
+			return s, true
+		}
+	}
+	return ServerInfo{}, false
+}
+
+// Server returns the caller that asks one server.
+func (r *Router) Server(s ServerInfo) Caller { return r.pool.To(s.target()) }
+
+// To returns the caller that asks any server of a datacenter.
+func (r *Router) To(datacenter string) Caller { return route{r, datacenter} }
+
+type route struct {
+	router     *Router
+	datacenter string
+}
+
+// Call asks the servers one after the other until one answers. A request that
+// may have reached a server is repeated only when it is a read.
+func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
+	list := t.router.Servers(t.datacenter)
+	if len(list) == 0 {
+		return Meta{}, t.router.unknown(t.datacenter)
+	}
+	var failures []error
+	for _, s := range list {
+		meta, err := t.router.Server(s).Call(ctx, req)
+		if err == nil || answered(err) {
+			return meta, err
+		}
+		t.router.failed(s)
+		var unsent *NotSentError
+		if ctx.Err() != nil || req.Write && !errors.As(err, &unsent) {
+			return meta, err
+		}
+		failures = append(failures, err)
+	}
+	err := errors.Join(failures...)
+	if len(failures) == 1 {
+		err = failures[0]
+	}
+	if t.datacenter == t.router.own {
+		return Meta{}, err
+	}
+	return Meta{}, api.Known(api.Unreachable, err)
+}
+
+// answered tells whether err is a server's answer rather than a failure to get
+// one.
+func answered(err error) bool {
+	var remote *RemoteError
+	return errors.As(err, &remote)
+}
+
+// unknown is the error for a datacenter without servers.
+func (r *Router) unknown(datacenter string) error {
+	if datacenter == r.own {
+		return api.Known(api.NoServers, nil)
+	}
+	return api.Known(api.NoPath, nil)
+}
+
+// failed moves a server to the end of its list.
+func (r *Router) failed(s ServerInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := r.dcs[s.Datacenter]
+	at := slices.IndexFunc(list, func(o ServerInfo) bool { return o.Name == s.Name })
+	if at < 0 || len(list) < 2 {
+		return
+	}
+	moved := slices.Concat(list[:at], list[at+1:], list[at:at+1])
+	r.dcs[s.Datacenter] = moved
+}
+
+// Run draws the order of every list anew from time to time, so that load stays
+// spread after servers came and went.
+func (r *Router) Run(ctx context.Context) error {
+	for {
+		const least = 2 * time.Minute
+		t := time.NewTimer(least + rand.N(time.Minute)) //nolint:gosec // spreads load, hides nothing
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+			r.Rebalance()
+		}
+	}
+}
+
+// Rebalance draws the order of every list anew.
+func (r *Router) Rebalance() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for dc, list := range r.dcs {
+		list = slices.Clone(list)
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // spreads load, hides nothing
+		r.dcs[dc] = list
+		for _, o := range r.observers {
+			o.Rebalanced(dc)
+		}
+	}
+}

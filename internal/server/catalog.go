@@ -1,0 +1,213 @@
+package server
+
+import (
+	"context"
+	"slices"
+
+	"isthmus/api"
+	"isthmus/internal/acl"
+	"isthmus/internal/rpc"
+	"isthmus/internal/state"
+	"isthmus/internal/store"
+	"isthmus/internal/wire"
+)
+
+func bindCatalog(s *Server) {
+	bindWrite(s, wire.CatalogRegister, Write[api.Registration, wire.Empty]{
+		Allow:   allowRegister,
+		Prepare: prepareRegister,
+		Command: &state.Register,
+	})
+	bindWrite(s, wire.CatalogDeregister, Write[api.Deregistration, wire.Empty]{
+		Allow: func(z acl.Authorizer, in *api.Deregistration) error { return z.Allow(acl.Node, in.Node, acl.Write) },
+		Prepare: func(_ *store.Tx, in *api.Deregistration) error {
+			if in.Node == "" {
+				return api.Errorf(api.Invalid, "Must provide node")
+			}
+			return nil
+		},
+		Command: &state.Deregister,
+	})
+	rpc.Bind(s.handlers, wire.CatalogDatacenters, func(context.Context, rpc.Header, *wire.Empty) ([]string, rpc.Meta, error) {
+		list := s.router.Datacenters()
+		if len(list) == 0 {
+			list = []string{s.cfg.Datacenter}
+		}
+		return list, rpc.Meta{}, nil
+	})
+	bindRead(s, wire.CatalogNodes, Read[wire.DCQuery, []*api.Node]{
+		Run: func(tx *store.Tx, in *wire.DCQuery) ([]*api.Node, error) {
+			return collect(state.Nodes(tx), func(n *api.Node) bool { return hasMeta(n.Meta, in.NodeMetaFilters) }), nil
+		},
+		Filter: only(func(z acl.Authorizer, n *api.Node) bool { return z.Allow(acl.Node, n.Node, acl.Read) == nil }),
+	})
+	bindRead(s, wire.CatalogServices, Read[wire.DCQuery, map[string][]string]{
+		Run: func(tx *store.Tx, in *wire.DCQuery) (map[string][]string, error) {
+			if len(in.NodeMetaFilters) == 0 {
+				return state.ServiceTags(tx, nil), nil
+			}
+			return state.ServiceTags(tx, func(n *api.Node) bool { return hasMeta(n.Meta, in.NodeMetaFilters) }), nil
+		},
+		Filter: func(z acl.Authorizer, all map[string][]string) map[string][]string {
+			out := make(map[string][]string, len(all))
+			for name, tags := range all {
+				if z.Allow(acl.Service, name, acl.Read) == nil {
+					out[name] = tags
+				}
+			}
+			return out
+		},
+	})
+	bindRead(s, wire.CatalogServiceNodes, Read[wire.ServiceQuery, []*api.ServiceNode]{
+		Allow: allowService,
+		Run: func(tx *store.Tx, in *wire.ServiceQuery) ([]*api.ServiceNode, error) {
+			if in.ServiceName == "" && in.ServiceAddress == "" {
+				return nil, api.Errorf(api.Invalid, "Must provide service name")
+			}
+			tags := in.Tags()
+			return collect(state.ServiceNodes(tx, in.ServiceName), func(n *api.ServiceNode) bool {
+				return hasTags(n.ServiceTags, tags) && hasMeta(n.NodeMeta, in.NodeMetaFilters)
+			}), nil
+		},
+	})
+	bindRead(s, wire.CatalogNodeServices, Read[wire.NodeQuery, *api.NodeServices]{
+		Allow: allowNode,
+		Run: func(tx *store.Tx, in *wire.NodeQuery) (*api.NodeServices, error) {
+			node := findNode(tx, in.Node)
+			if node == nil {
+				return nil, nil //nolint:nilnil // no such node is an answer
+			}
+			out := &api.NodeServices{Node: node, Services: map[string]*api.NodeService{}}
+			for svc := range state.NodeServices(tx, node.Node) {
+				out.Services[svc.ID] = svc
+			}
+			return out, nil
+		},
+	})
+	bindRead(s, wire.CatalogNodeServiceList, Read[wire.NodeQuery, api.NodeServiceList]{
+		Allow: allowNode,
+		Run: func(tx *store.Tx, in *wire.NodeQuery) (out api.NodeServiceList, err error) {
+			out.Services = []*api.NodeService{}
+			if out.Node = findNode(tx, in.Node); out.Node != nil {
+				out.Services = slices.AppendSeq(out.Services, state.NodeServices(tx, out.Node.Node))
+			}
+			return out, nil
+		},
+	})
+	bindRead(s, wire.ServiceDump, Read[wire.DumpQuery, wire.DumpReply]{
+		Run: func(tx *store.Tx, in *wire.DumpQuery) (wire.DumpReply, error) {
+			rows := state.AllInstances(tx)
+			if in.UseServiceKind {
+				rows = state.InstancesOfKind(tx, in.ServiceKind)
+			}
+			return wire.DumpReply{Nodes: slices.AppendSeq([]api.CheckServiceNode{}, rows)}, nil
+		},
+		Filter: func(z acl.Authorizer, out wire.DumpReply) wire.DumpReply {
+			out.Nodes = readable(z, out.Nodes)
+			return out
+		},
+	})
+}
+
+// findNode finds a node by its name, or by its id as agents ask for it.
+func findNode(tx *store.Tx, name string) *api.Node {
+	if n := state.Node(tx, name); n != nil {
+		return n
+	}
+	return state.NodeByID(tx, name)
+}
+
+func allowRegister(z acl.Authorizer, in *api.Registration) error {
+	if in.Service != nil {
+		if err := z.Allow(acl.Service, in.Service.Service, acl.Write); err != nil {
+			return err //nolint:wrapcheck // says what is lacking
+		}
+	}
+	return z.Allow(acl.Node, in.Node, acl.Write) //nolint:wrapcheck // says what is lacking
+}
+
+func allowService(z acl.Authorizer, in *wire.ServiceQuery) error {
+	return z.Allow(acl.Service, in.ServiceName, acl.Read) //nolint:wrapcheck // says what is lacking
+}
+
+func allowNode(z acl.Authorizer, in *wire.NodeQuery) error {
+	return z.Allow(acl.Node, in.Node, acl.Read) //nolint:wrapcheck // says what is lacking
+}
+
+// prepareRegister checks a registration and fills in what may be left out.
+func prepareRegister(_ *store.Tx, in *api.Registration) error {
+	if in.Node == "" || in.Address == "" && !in.SkipNodeUpdate {
+		return api.Errorf(api.Invalid, "Must provide node and address")
+	}
+	if in.Service != nil {
+		svc := *in.Service
+		if svc.ID == "" {
+			svc.ID = svc.Service
+		}
+		if svc.ID != "" && svc.Service == "" {
+			return api.Errorf(api.Invalid, "Must provide service name with ID")
+		}
+		in.Service = &svc
+	}
+	all := in.Checks
+	if in.Check != nil {
+		all = append(slices.Clone(all), in.Check)
+		in.Check = nil
+	}
+	in.Checks = make([]*api.HealthCheck, len(all))
+	for i, c := range all {
+		check := *c
+		if check.CheckID == "" {
+			check.CheckID = check.Name
+		}
+		if check.CheckID == "" {
+			return api.Errorf(api.Invalid, "Must provide a check id or name")
+		}
+		check.Node = in.Node
+		in.Checks[i] = &check
+	}
+	return nil
+}
+
+// collect returns the rows that keep holds true of, never nil.
+func collect[T any](rows func(func(T) bool), keep func(T) bool) []T {
+	out := []T{}
+	for row := range rows {
+		if keep(row) {
+			out = append(out, row)
+		}
+	}
+	return out
+}
+
+// only makes a Filter of a rule for one row.
+func only[T any](allowed func(z acl.Authorizer, row T) bool) func(z acl.Authorizer, rows []T) []T {
+	return func(z acl.Authorizer, rows []T) []T {
+		return collect(slices.Values(rows), func(row T) bool { return allowed(z, row) })
+	}
+}
+
+// readable keeps the instances that z may see.
+func readable(z acl.Authorizer, rows []api.CheckServiceNode) []api.CheckServiceNode {
+	return collect(slices.Values(rows), func(c api.CheckServiceNode) bool {
+		return z.Allow(acl.Node, c.Node.Node, acl.Read) == nil && z.Allow(acl.Service, c.Service.Service, acl.Read) == nil
+	})
+}
+
+func hasMeta(meta, want map[string]string) bool {
+	for k, v := range want {
+		if got, ok := meta[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+func hasTags(tags, want []string) bool {
+	for _, tag := range want {
+		if !slices.Contains(tags, tag) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"isthmus/api"
+	"isthmus/internal/acl"
+	"isthmus/internal/rpc"
+	"isthmus/internal/state"
+	"isthmus/internal/store"
+)
+
+// Read answers a method from a view of the state.
+//
+// Run reads only the transaction it is given, may run many times, builds its
+// answer anew each time, and changes nothing it found. Filter copies, never
+// edits, since equal reads share their answer.
+type Read[In, Out any] struct {
+	Allow  func(z acl.Authorizer, in *In) error
+	Run    func(tx *store.Tx, in *In) (Out, error)
+	Filter func(z acl.Authorizer, out Out) Out
+}
+
+// Write answers a method by appending a command to the log.
+type Write[In, Out any] struct {
+	Allow   func(z acl.Authorizer, in *In) error
+	Prepare func(tx *store.Tx, in *In) error // the leader's checks and defaults, such as the time
+	Command *state.Command[In, Out]
+}
+
+// bindRead makes r the answer to m.
+func bindRead[In, Out any](s *Server, m rpc.Method[In, Out], r Read[In, Out]) {
+	if r.Allow == nil && r.Filter == nil {
+		panic("server: " + m.Name + " has no access rule")
+	}
+	d := m.Desc()
+	rpc.Bind(s.handlers, m, func(ctx context.Context, h rpc.Header, in *In) (out Out, meta rpc.Meta, err error) {
+		meta, err = s.route(ctx, &rpc.Request{Desc: d, Header: h, In: in, Out: &out}, func() (rpc.Meta, error) {
+			z, err := s.authorizer(h.Token)
+			if err != nil {
+				return rpc.Meta{}, err
+			}
+			if r.Allow != nil {
+				if err := r.Allow(z, in); err != nil {
+					return rpc.Meta{}, err
+				}
+			}
+			var meta rpc.Meta
+			out, meta, err = block(ctx, s, h, func(tx *store.Tx) (Out, error) { return r.Run(tx, in) })
+			if err == nil && r.Filter != nil {
+				out = r.Filter(z, out)
+			}
+			return meta, err
+		})
+		return out, meta, err
+	})
+}
+
+// bindWrite makes w the answer to m.
+func bindWrite[In, Out any](s *Server, m rpc.Method[In, Out], w Write[In, Out]) {
+	if w.Allow == nil {
+		panic("server: " + m.Name + " has no access rule")
+	}
+	d := m.Desc()
+	rpc.Bind(s.handlers, m, func(ctx context.Context, h rpc.Header, in *In) (out Out, meta rpc.Meta, err error) {
+		meta, err = s.route(ctx, &rpc.Request{Desc: d, Header: h, In: in, Out: &out}, func() (rpc.Meta, error) {
+			z, err := s.authorizer(h.Token)
+			if err != nil {
+				return rpc.Meta{}, err
+			}
+			if err := w.Allow(z, in); err != nil {
+				return rpc.Meta{}, err
+			}
+			if w.Prepare != nil {
+				if err := w.Prepare(s.state.Read(), in); err != nil {
+					return rpc.Meta{}, err
+				}
+			}
+			var index uint64
+			out, index, err = apply(ctx, s, w.Command, in)
+			return rpc.Meta{Index: index, KnownLeader: true}, err
+		})
+		return out, meta, err
+	})
+}
+
+// apply appends a command and returns its typed result.
+func apply[In, Out any](ctx context.Context, s *Server, c *state.Command[In, Out], in *In) (out Out, index uint64, err error) {
+	entry, err := c.Entry(s.cfg.Datacenter, in)
+	if err != nil {
+		return out, 0, err //nolint:wrapcheck // says what it encoded
+	}
+	result, index, err := s.append(ctx, entry)
+	if err != nil {
+		return out, index, err
+	}
+	out, ok := result.(Out)
+	if !ok {
+		return out, index, fmt.Errorf("%s gave a %T", c.Name, result)
+	}
+	return out, index, nil
+}
+
+// route has a request answered by whom it concerns: here, by the leader, or by
+// another datacenter. It is held while no leader is known.
+func (s *Server) route(ctx context.Context, r *rpc.Request, here func() (rpc.Meta, error)) (rpc.Meta, error) {
+	return rpc.Hold(ctx, s.cfg.Hold, r, func() (rpc.Meta, error) { //nolint:wrapcheck // the pipeline's own errors
+		to, err := s.forward(r.Desc, r.Header)
+		if err != nil {
+			return rpc.Meta{}, err
+		}
+		if to == nil {
+			return here()
+		}
+		return to.Call(ctx, r)
+	})
+}
+
+var errWaited = errors.New("waited long enough")
+
+// block runs query until its answer is newer than h.MinIndex or the wait is over.
+// A reader of something that is not there is woken only once it is there.
+func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*store.Tx) (Out, error)) (Out, rpc.Meta, error) {
+	if h.Filter != "" {
+		var zero Out
+		return zero, rpc.Meta{}, api.Errorf(api.NotBuilt, "filter expressions are not built yet")
+	}
+	if h.MinIndex > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, waitOf(h), errWaited)
+		defer cancel()
+	}
+	missing := false
+	for {
+		var zero Out
+		if h.Consistent {
+			if err := s.log.Verify(ctx); err != nil {
+				if errors.Is(context.Cause(ctx), errWaited) {
+					err = api.Known(api.NoLeader, nil)
+				}
+				return zero, rpc.Meta{}, err
+			}
+		}
+		tx := s.state.Read()
+		out, err := query(tx)
+		if err != nil {
+			return zero, rpc.Meta{}, err
+		}
+		meta := s.meta()
+		meta.Index = tx.Index()
+		if h.MinIndex == 0 || meta.Index > h.MinIndex && (!missing || tx.Found()) {
+			return out, meta, nil
+		}
+		missing = !tx.Found()
+		if err := tx.Wait(ctx); err != nil {
+			if errors.Is(err, errWaited) {
+				return out, meta, nil
+			}
+			return zero, rpc.Meta{}, err //nolint:wrapcheck // the context's cause
+		}
+	}
+}
+
+// waitOf is how long a blocking read waits: what was asked for within limits,
+// and a random part, so that readers that came together do not return together.
+func waitOf(h rpc.Header) time.Duration {
+	wait := h.MaxWait
+	if wait <= 0 {
+		wait = rpc.DefaultWait
+	}
+	wait = min(wait, rpc.MaxWait)
+	return wait + rand.N(wait/rpc.JitterFraction+1) //nolint:gosec // spreads load, hides nothing
+}

@@ -1,0 +1,50 @@
+package state
+
+import (
+	"fmt"
+
+	"isthmus/internal/rpc"
+	"isthmus/internal/store"
+)
+
+// Command is one kind of log entry: its protocol number, and what it does.
+type Command[In, Out any] struct {
+	ID    byte
+	Name  string
+	Apply func(w *store.WriteTx, in *In) (Out, error)
+}
+
+// Entry encodes an entry of the log: the type byte and the request, as the
+// protocol has it.
+func (c *Command[In, Out]) Entry(datacenter string, in *In) ([]byte, error) {
+	body, err := rpc.EncodeBody(datacenter, in)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", c.Name, err)
+	}
+	return append([]byte{c.ID}, body...), nil
+}
+
+// number and run are what Commands needs of a command of any type.
+func (c *Command[In, Out]) number() byte { return c.ID }
+
+// run applies an encoded request. The result is Out, or an error.
+func (c *Command[In, Out]) run(w *store.WriteTx, body []byte) any {
+	in := new(In)
+	if err := rpc.Unmarshal(body, in); err != nil {
+		return fmt.Errorf("decode %s: %w", c.Name, err)
+	}
+	out, err := c.Apply(w, in)
+	if err != nil {
+		return err
+	}
+	return out
+}
+
+type anyCommand interface {
+	number() byte
+	run(w *store.WriteTx, body []byte) any
+}
+
+// commands lists every log command. Numbers are the protocol's (rpc-facts §4) and
+// stay for ever.
+var commands = []anyCommand{&Register, &Deregister, &KVApply, &FederationApply}

@@ -1,0 +1,243 @@
+package state
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"isthmus/api"
+	"isthmus/internal/store"
+	"isthmus/internal/wire"
+)
+
+// Register puts a node, an instance and checks into the catalog. What is already
+// there as it should be keeps its index, so that nobody is woken by it.
+var Register = Command[api.Registration, wire.Empty]{
+	ID: 0, Name: "register",
+	Apply: func(w *store.WriteTx, in *api.Registration) (out wire.Empty, err error) {
+		if err := registerNode(w, in); err != nil {
+			return out, err
+		}
+		if in.Service != nil {
+			if err := registerService(w, in.Node, in.Service); err != nil {
+				return out, err
+			}
+		}
+		all := in.Checks
+		if in.Check != nil {
+			all = append(slices.Clone(all), in.Check)
+		}
+		for _, c := range all {
+			if err := registerCheck(w, in.Node, c); err != nil {
+				return out, err
+			}
+		}
+		return out, nil
+	},
+}
+
+func registerNode(w *store.WriteTx, in *api.Registration) error {
+	old := Node(w, in.Node)
+	if old != nil && in.SkipNodeUpdate {
+		return nil
+	}
+	row := &api.Node{
+		ID: in.ID, Node: in.Node, Address: in.Address, Datacenter: in.Datacenter, PeerName: in.PeerName,
+		TaggedAddresses: in.TaggedAddresses, Meta: in.NodeMeta, Locality: in.Locality,
+	}
+	if old == nil && row.ID != "" {
+		if twin := NodeByID(w, row.ID); twin != nil {
+			if err := renameNode(w, twin, row.Node); err != nil {
+				return err
+			}
+		}
+	}
+	if old != nil && old.ID != "" {
+		switch {
+		case row.ID == "":
+			row.ID = old.ID
+		case row.ID != old.ID && alive(w, old.Node):
+			return api.Errorf(api.Invalid, "node name %s is reserved by node %s with name %s (%s)", row.Node, old.ID, old.Node, old.Address)
+		}
+	}
+	row.CreateIndex, row.ModifyIndex = w.Index(), w.Index()
+	if old != nil {
+		row.CreateIndex = old.CreateIndex
+		if sameNode(old, row) {
+			return nil
+		}
+	}
+	nodes.Put(w, row)
+	return nil
+}
+
+// renameNode takes a node out of the catalog whose id comes back under another
+// name, unless the old name is still alive.
+func renameNode(w *store.WriteTx, old *api.Node, name string) error {
+	if alive(w, old.Node) {
+		return api.Errorf(api.Invalid, "node %s with name %s cannot be renamed to %s while it is alive", old.ID, old.Node, name)
+	}
+	deregisterNode(w, old.Node)
+	return nil
+}
+
+// alive tells whether gossip holds a node for alive.
+func alive(r store.Reader, node string) bool {
+	c := Check(r, node, api.SerfHealth)
+	return c != nil && c.Status != api.Critical
+}
+
+func registerService(w *store.WriteTx, node string, in *api.NodeService) error {
+	row := *in
+	if row.Weights == nil {
+		row.Weights = &api.Weights{Passing: 1, Warning: 1}
+	}
+	row.CreateIndex, row.ModifyIndex = w.Index(), w.Index()
+	if old := Service(w, node, row.ID); old != nil {
+		row.CreateIndex = old.CreateIndex
+		if sameService(old, &row) {
+			return nil
+		}
+	}
+	services.Put(w, &instance{&row, node})
+	return nil
+}
+
+func registerCheck(w *store.WriteTx, node string, in *api.HealthCheck) error {
+	row := *in
+	row.Node = node
+	if row.Status == "" {
+		row.Status = api.Critical
+	}
+	if row.ServiceID != "" {
+		s := Service(w, node, row.ServiceID)
+		if s == nil {
+			return api.Errorf(api.Invalid, "Missing service registration")
+		}
+		row.ServiceName, row.ServiceTags = s.Service, s.Tags
+	}
+	row.CreateIndex, row.ModifyIndex = w.Index(), w.Index()
+	if old := Check(w, node, row.CheckID); old != nil {
+		row.CreateIndex = old.CreateIndex
+		if sameCheck(old, &row) {
+			return nil
+		}
+	}
+	checks.Put(w, &row)
+	return nil
+}
+
+// The comparisons leave the indexes out, and hold an empty list or map for the
+// same as none, since the two come and go on the way through JSON and msgpack.
+
+func sameNode(a, b *api.Node) bool {
+	return a.ID == b.ID && a.Node == b.Node && a.Address == b.Address && a.Datacenter == b.Datacenter &&
+		a.Partition == b.Partition && a.PeerName == b.PeerName &&
+		maps.Equal(a.TaggedAddresses, b.TaggedAddresses) && maps.Equal(a.Meta, b.Meta) && reflect.DeepEqual(a.Locality, b.Locality)
+}
+
+func sameService(a, b *api.NodeService) bool {
+	x, y := *a, *b
+	for _, s := range []*api.NodeService{&x, &y} {
+		s.RaftIndex = api.RaftIndex{}
+		if len(s.Tags) == 0 {
+			s.Tags = nil
+		}
+		if len(s.Meta) == 0 {
+			s.Meta = nil
+		}
+		if len(s.TaggedAddresses) == 0 {
+			s.TaggedAddresses = nil
+		}
+	}
+	return reflect.DeepEqual(x, y)
+}
+
+func sameCheck(a, b *api.HealthCheck) bool {
+	x, y := *a, *b
+	for _, c := range []*api.HealthCheck{&x, &y} {
+		c.RaftIndex = api.RaftIndex{}
+		if len(c.ServiceTags) == 0 {
+			c.ServiceTags = nil
+		}
+		if len(c.Definition.Header) == 0 {
+			c.Definition.Header = nil
+		}
+		if len(c.Definition.ScriptArgs) == 0 {
+			c.Definition.ScriptArgs = nil
+		}
+	}
+	return reflect.DeepEqual(x, y)
+}
+
+// Deregister takes a node, or one of its instances or checks, out of the
+// catalog. What is not there is gone already.
+var Deregister = Command[api.Deregistration, wire.Empty]{
+	ID: 1, Name: "deregister",
+	Apply: func(w *store.WriteTx, in *api.Deregistration) (out wire.Empty, err error) {
+		switch {
+		case in.ServiceID != "":
+			deregisterService(w, in.Node, in.ServiceID)
+		case in.CheckID != "":
+			checks.Delete(w, store.Join(strings.ToLower(in.Node), in.CheckID))
+		default:
+			deregisterNode(w, in.Node)
+		}
+		return out, nil
+	},
+}
+
+func deregisterService(w *store.WriteTx, node, id string) {
+	if !services.Delete(w, ownerKey(node, id)) {
+		return
+	}
+	for _, c := range slices.Collect(checksByOwner.Get(w, ownerKey(node, id))) {
+		checks.Delete(w, store.Join(strings.ToLower(c.Node), c.CheckID))
+	}
+}
+
+func deregisterNode(w *store.WriteTx, node string) {
+	services.DeletePrefix(w, nodeKey(node))
+	checks.DeletePrefix(w, nodeKey(node))
+	nodes.Delete(w, nodeKey(node))
+}
+
+// Records of a snapshot: a registration each for the node, its instances and its
+// checks.
+
+func nodeRecord(n *api.Node) any {
+	return api.Registration{
+		Datacenter: n.Datacenter, ID: n.ID, Node: n.Node, Address: n.Address, TaggedAddresses: n.TaggedAddresses,
+		NodeMeta: n.Meta, PeerName: n.PeerName, Locality: n.Locality, RaftIndex: n.RaftIndex,
+	}
+}
+
+func serviceRecord(s *instance) any {
+	return api.Registration{Node: s.node, Service: s.NodeService}
+}
+
+func checkRecord(c *api.HealthCheck) any {
+	return api.Registration{Node: c.Node, Check: c}
+}
+
+// restoreRegistration puts back what a record holds: rows with the indexes they
+// had. A record with an instance or check brings no node of its own.
+func restoreRegistration(w *store.WriteTx, r *api.Registration) error {
+	if r.Service != nil {
+		services.Put(w, &instance{r.Service, r.Node})
+	}
+	if r.Check != nil {
+		checks.Put(w, r.Check)
+	}
+	for _, c := range r.Checks {
+		checks.Put(w, c)
+	}
+	if r.Service == nil && r.Check == nil && len(r.Checks) == 0 || r.Address != "" && Node(w, r.Node) == nil {
+		nodes.Put(w, &api.Node{
+			Datacenter: r.Datacenter, ID: r.ID, Node: r.Node, Address: r.Address, TaggedAddresses: r.TaggedAddresses,
+			Meta: r.NodeMeta, PeerName: r.PeerName, Locality: r.Locality, RaftIndex: r.RaftIndex,
+		})
+	}
+	return nil
+}
