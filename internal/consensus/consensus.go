@@ -72,7 +72,8 @@ var (
 	// its way: it may be applied yet, or never.
 	ErrLeadershipLost = errors.New("leadership lost before the outcome was known")
 	// ErrDeadline means that the disk took longer than the write deadline. This
-	// server gave way as leader; the entry is not applied.
+	// server gave way as leader. The entry is undone when the disk answers; a kill
+	// before that may leave it in the log.
 	ErrDeadline = errors.New("write deadline exceeded")
 )
 

@@ -38,8 +38,8 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	return view(write), nil
 }
 
+// Restore leaves it to the library to close what it opened.
 func (m *machine) Restore(r io.ReadCloser) error {
-	defer r.Close() //nolint:errcheck // it was read
 	var index uint64
 	inner := r
 	if w, ok := r.(raft.ReadCloserWrapper); ok {

@@ -112,7 +112,9 @@ func (l *Log) Run(ctx context.Context) error {
 	if err == nil {
 		l.calls.Wait() // raft leaves who waits for it without an answer when it stops
 	}
-	err = errors.Join(err, r.Shutdown().Error())
+	ended := r.Shutdown()
+	_ = l.streams.Close() // raft waits for the answers of servers that are gone
+	err = errors.Join(err, ended.Error())
 	l.closeTransport()
 	close(quit)
 	wg.Wait()

@@ -216,9 +216,13 @@ func (s *logStore) FirstIndex() (uint64, error) {
 }
 
 func (s *logStore) LastIndex() (uint64, error) {
+	return s.lastIndex(), nil
+}
+
+func (s *logStore) lastIndex() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.last(), nil
+	return s.last()
 }
 
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
@@ -257,7 +261,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if size > maxBatch {
 		return fmt.Errorf("store entries from %d: %d bytes in one write", logs[0].Index, size)
 	}
-	if last, _ := s.LastIndex(); last > 0 && logs[0].Index != last+1 { //nolint:errcheck // always nil
+	if last := s.lastIndex(); last > 0 && logs[0].Index != last+1 {
 		return fmt.Errorf("store entry %d: the log ends at %d", logs[0].Index, last)
 	}
 	places := make([]place, len(logs))
@@ -355,7 +359,7 @@ func (s *logStore) write(size int64, encode func([]byte) []byte) error {
 	}
 	if s.undo { // what the last write left is cut off in the same flush
 		entries := encode
-		last, _ := s.LastIndex() //nolint:errcheck // always nil
+		last := s.lastIndex()
 		encode = func(b []byte) []byte { return entries(s.active.appendCut(b, s.end, last)) }
 	}
 	done := make(chan error, 1)

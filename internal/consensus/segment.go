@@ -59,7 +59,7 @@ func segmentPath(dir string, number uint64) string {
 // createSegment makes an empty segment.
 func createSegment(d disk, dir string, number uint64, size int64) (*segment, error) {
 	s := &segment{path: segmentPath(dir, number), number: number, size: size}
-	rand.Read(s.salt[:]) //nolint:errcheck // it never fails
+	_, _ = rand.Read(s.salt[:]) // it never fails
 	f, err := d.allocate(s.path, size, func(f file) error {
 		_, err := f.WriteAt(s.header(), 0)
 		return err
@@ -197,7 +197,7 @@ func (r record) cut() (last uint64, ok bool) {
 	return binary.LittleEndian.Uint64(r.body[8:]), true
 }
 
-// entry decodes an entry. Its bytes are copied unless they may be shared.
+// entry decodes an entry, which shares the bytes of the record.
 func (r record) entry(l *raft.Log) bool {
 	if r.kind != kindEntry || len(r.body) < entryHeader {
 		return false

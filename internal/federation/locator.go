@@ -44,6 +44,7 @@ type path struct{ gateway, server string }
 
 type record struct {
 	success, failure time.Time
+	down             bool // the last attempt failed
 	err              string
 }
 
@@ -149,7 +150,7 @@ func (l *Locator) failedLately(gateway, server string) bool {
 
 func (l *Locator) failing(p path, now time.Time) bool {
 	r := l.health[p]
-	return r != nil && r.failure.After(r.success) && now.Sub(r.failure) < coolDown
+	return r != nil && r.down && now.Sub(r.failure) < coolDown
 }
 
 // succeeded records that a gateway led to a server.
@@ -158,7 +159,8 @@ func (l *Locator) succeeded(gateway, server string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range []path{{gateway, ""}, {gateway, server}} {
-		l.record(p).success = now
+		r := l.record(p)
+		r.success, r.down = now, false
 	}
 }
 
@@ -169,7 +171,7 @@ func (l *Locator) failed(gateway, server string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.record(path{gateway, server})
-	r.failure, r.err = now, err.Error()
+	r.failure, r.down, r.err = now, true, err.Error()
 }
 
 func (l *Locator) record(p path) *record {
@@ -199,7 +201,7 @@ func (l *Locator) View(toPrimary bool) []wire.GatewayView {
 			}
 			if p.server == "" && r.failure.After(out[i].LastFailure) {
 				out[i].LastFailure = r.failure
-				if r.failure.After(r.success) {
+				if r.down {
 					out[i].Error = r.err
 				}
 			}

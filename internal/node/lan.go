@@ -142,4 +142,3 @@ func listenGossip(addr string, n *Node) (*gossip.Net, error) {
 	}
 	return gossip.Listen(host, number, n.log.With("component", "gossip")) //nolint:wrapcheck // says where it listens
 }
-

@@ -59,11 +59,12 @@ func (s *State) Apply(index uint64, entry []byte) any {
 			"upgrade this server before it rejoins", index, entry[0]))
 	}
 	w := s.store.Write(index)
-	defer w.Abort()
 	result := c.run(w, entry[1:])
-	if _, failed := result.(error); !failed {
-		w.Commit()
+	if _, failed := result.(error); failed {
+		w.Abort()
+		w = s.store.Write(index) // nothing changed, but the entry is applied
 	}
+	w.Commit()
 	return result
 }
 

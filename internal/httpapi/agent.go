@@ -1,0 +1,239 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"isthmus/api"
+	"isthmus/internal/gossip"
+	"isthmus/internal/telemetry"
+)
+
+// member is a member of a pool as the API shows it.
+type member struct {
+	Name        string
+	Addr        string
+	Port        uint16
+	Tags        map[string]string
+	Status      int
+	ProtocolMin uint8
+	ProtocolMax uint8
+	ProtocolCur uint8
+	DelegateMin uint8
+	DelegateMax uint8
+	DelegateCur uint8
+}
+
+func memberOf(m *gossip.Member) member {
+	return member{
+		m.Name, m.Addr.String(), m.Port, m.Tags, int(m.Status),
+		m.ProtocolMin, m.ProtocolMax, m.ProtocolCur, m.DelegateMin, m.DelegateMax, m.DelegateCur,
+	}
+}
+
+func agentSelf(q *request) error {
+	type config struct {
+		Datacenter        string
+		PrimaryDatacenter string
+		NodeName          string
+		NodeID            string
+		Revision          string
+		Server            bool
+		Version           string
+		BuildDate         string
+	}
+	cfg := &q.api.cfg
+	own := cfg.LAN.Local()
+	out := struct {
+		Config      config
+		DebugConfig any
+		Coord       any
+		Member      member
+		Stats       map[string]map[string]string
+		Meta        map[string]string
+	}{
+		Config: config{
+			cfg.Datacenter, cfg.Primary, cfg.Node, cfg.NodeID, "", cfg.Server, cfg.Build, "1970-01-01T00:00:01Z",
+		},
+		DebugConfig: cfg.Settings,
+		Member:      memberOf(&own),
+		Meta:        map[string]string{"consul-network-segment": "", "consul-version": cfg.Build, "isthmus-version": cfg.Version},
+	}
+	if cfg.Coord != nil {
+		out.Coord = cfg.Coord()
+	}
+	if cfg.Stats != nil {
+		out.Stats = cfg.Stats()
+	}
+	return q.json(out)
+}
+
+// pool is the pool that a request is about: with ?wan, whatever its value, the
+// WAN pool.
+func (q *request) pool() (Pool, error) {
+	switch cfg := &q.api.cfg; {
+	case !q.has("wan"):
+		return cfg.LAN, nil
+	case cfg.WAN == nil:
+		return nil, errNoWAN
+	default:
+		return cfg.WAN, nil
+	}
+}
+
+var errNoWAN = api.Errorf(api.Internal, "this node is not in the WAN pool: servers alone are")
+
+func agentMembers(q *request) error {
+	if v := q.query.Get("segment"); v != "" && v != "_all" {
+		return api.Errorf(api.Internal, "Network segments are not supported in this version of Consul")
+	}
+	if q.has("filter") {
+		return errNoFilter
+	}
+	pool, err := q.pool()
+	if err != nil {
+		if q.api.cfg.WAN == nil {
+			return q.json([]member{}) // a client shows nobody
+		}
+		return err
+	}
+	members := pool.Members()
+	out := make([]member, len(members))
+	for i := range members {
+		out[i] = memberOf(&members[i])
+	}
+	return q.json(out)
+}
+
+var errNoFilter = api.Errorf(api.NotBuilt, "filter expressions are not built yet")
+
+func agentJoin(q *request) error {
+	if q.has("wan") && q.api.cfg.Federated {
+		return api.Errorf(api.Internal, "joining the WAN pool by hand is switched off: "+
+			"connect.enable_mesh_gateway_wan_federation is on, and datacenters meet through mesh gateways alone")
+	}
+	pool, err := q.pool()
+	if err != nil {
+		return err
+	}
+	if _, err := pool.Join(q.Context(), []string{q.rest}); err != nil {
+		return calledError{err}
+	}
+	return q.empty()
+}
+
+func agentLeave(q *request) error {
+	// Who leaves is stopping: that must not cut the answer.
+	if err := q.api.cfg.Leave(context.WithoutCancel(q.Context())); err != nil {
+		return calledError{err}
+	}
+	return q.empty()
+}
+
+func agentForceLeave(q *request) error {
+	cfg := &q.api.cfg
+	prune := q.has("prune")
+	if q.has("wan") {
+		if cfg.WAN == nil {
+			return errNoWAN
+		}
+		return q.forceLeave(cfg.WAN, prune)
+	}
+	if err := q.forceLeave(cfg.LAN, prune); err != nil {
+		return err
+	}
+	if wide := q.rest + "." + cfg.Datacenter; cfg.WAN != nil && isMember(cfg.WAN, wide) {
+		if err := cfg.WAN.ForceLeave(wide, prune); err != nil {
+			return calledError{err}
+		}
+	}
+	return nil
+}
+
+func (q *request) forceLeave(pool Pool, prune bool) error {
+	if !isMember(pool, q.rest) {
+		return api.Errorf(api.Internal, "agent: No node found with name '%s'", q.rest)
+	}
+	if err := pool.ForceLeave(q.rest, prune); err != nil {
+		return calledError{err}
+	}
+	return nil
+}
+
+func isMember(pool Pool, name string) bool {
+	for _, m := range pool.Members() {
+		if m.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func agentReload(q *request) error {
+	if err := q.api.cfg.Reload(); err != nil {
+		return calledError{err}
+	}
+	return q.empty()
+}
+
+func agentMetrics(q *request) error {
+	m := q.api.cfg.Metrics
+	if m == nil {
+		return api.Errorf(api.NotBuilt, "metrics are not built yet")
+	}
+	if q.query.Get("format") != "prometheus" && !strings.HasPrefix(q.Header.Get("Accept"), "application/openmetrics-text") {
+		out, err := m.Summary()
+		if err != nil {
+			return calledError{err}
+		}
+		return q.json(out)
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	on, err := m.WritePrometheus(b)
+	if err != nil {
+		return calledError{err}
+	}
+	if !on {
+		q.w.Header().Set("X-Consul-Reason", "Prometheus is not enabled since its retention time is not positive")
+		return q.empty()
+	}
+	q.w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	q.send(b.Bytes())
+	return nil
+}
+
+// agentMonitor sends log lines for as long as the caller listens.
+func agentMonitor(q *request) error {
+	if q.api.cfg.Monitor == nil {
+		return api.Errorf(api.NotBuilt, "following the log is not built yet")
+	}
+	level := slog.LevelInfo
+	if name := q.query.Get("loglevel"); name != "" {
+		var ok bool
+		if level, ok = telemetry.Level(name); !ok {
+			return api.Errorf(api.Invalid, "Unknown log level: %s", name)
+		}
+	}
+	json, _ := strconv.ParseBool(q.query.Get("logjson"))
+	ctx, stop := untilDrain(q.Context())
+	defer stop()
+	control := http.NewResponseController(q.w)
+	q.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	q.w.Header().Set("X-Content-Type-Options", "nosniff")
+	q.w.WriteHeader(http.StatusOK)
+	_ = control.Flush() // A caller that went away is told by its context.
+	err := q.api.cfg.Monitor(ctx, level, json, func(line []byte) error {
+		if _, err := q.w.Write(line); err != nil {
+			return err //nolint:wrapcheck // ends the stream, nobody reads it
+		}
+		return control.Flush() //nolint:wrapcheck // ends the stream, nobody reads it
+	})
+	if err != nil && ctx.Err() == nil && q.api.cfg.Log != nil {
+		q.api.cfg.Log.Debug("log stream ended", "err", err)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package httpapi
+
+import (
+	"strconv"
+
+	"isthmus/api"
+	"isthmus/internal/wire"
+)
+
+// shown renders an answer as it is.
+func shown[T any](_ *request, v T) (any, error) { return v, nil }
+
+// listed renders a list, which is never null.
+func listed[T any](_ *request, list []T) (any, error) {
+	if list == nil {
+		list = []T{}
+	}
+	return list, nil
+}
+
+// named is the rest of the path, which must not be empty.
+func (q *request) named(what string) (string, error) {
+	if q.rest == "" {
+		return "", api.Errorf(api.Invalid, "Missing %s name", what)
+	}
+	return q.rest, nil
+}
+
+func dcQuery(q *request) (wire.DCQuery, error) {
+	return wire.DCQuery{NodeMetaFilters: q.nodeMeta()}, nil
+}
+
+func nodeQuery(q *request) (wire.NodeQuery, error) {
+	name, err := q.named("node")
+	return wire.NodeQuery{Node: name, MergeCentralConfig: q.has("merge-central-config")}, err
+}
+
+func stateQuery(q *request) (wire.StateQuery, error) {
+	if q.rest == "" {
+		return wire.StateQuery{}, api.Errorf(api.Invalid, "Missing check state")
+	}
+	return wire.StateQuery{State: q.rest, NodeMetaFilters: q.nodeMeta()}, nil
+}
+
+func serviceQuery(q *request) (wire.ServiceQuery, error) {
+	name, err := q.named("service")
+	in := wire.ServiceQuery{
+		ServiceName: name, NodeMetaFilters: q.nodeMeta(), MergeCentralConfig: q.has("merge-central-config"),
+	}
+	if q.has("tag") {
+		in.ServiceTags = q.query["tag"]
+		in.TagFilter = true
+	}
+	return in, err
+}
+
+func catalogServices(_ *request, all map[string][]string) (any, error) {
+	if all == nil {
+		return map[string][]string{}, nil
+	}
+	for name, tags := range all {
+		if tags == nil {
+			// Answers may be shared, so the one at hand is copied.
+			return withoutNull(all, name), nil
+		}
+	}
+	return all, nil
+}
+
+func withoutNull(all map[string][]string, _ string) map[string][]string {
+	out := make(map[string][]string, len(all))
+	for name, tags := range all {
+		if tags == nil {
+			tags = []string{}
+		}
+		out[name] = tags
+	}
+	return out
+}
+
+// serviceHealth shows the instances of a service, or only those that pass.
+func serviceHealth(q *request, all []api.CheckServiceNode) (any, error) {
+	passing := q.has("passing")
+	if v := q.query.Get("passing"); v != "" {
+		var err error
+		if passing, err = strconv.ParseBool(v); err != nil {
+			return nil, api.Errorf(api.Invalid, "Invalid value for ?passing")
+		}
+	}
+	if !passing {
+		return listed(q, all)
+	}
+	out := make([]api.CheckServiceNode, 0, len(all))
+	for i := range all {
+		if all[i].Status() == api.Passing {
+			out = append(out, all[i])
+		}
+	}
+	return out, nil
+}
+
+func catalogDatacenters(q *request) error {
+	h, err := q.read()
+	if err != nil {
+		return err
+	}
+	h.MinIndex = 0
+	out, _, err := ask(q, wire.CatalogDatacenters, h, wire.Empty{})
+	if err != nil {
+		return err
+	}
+	v, _ := listed(q, out)
+	return q.json(v)
+}
+
+func catalogRegister(q *request) error {
+	in, err := decode[api.Registration](q)
+	if err != nil {
+		return err
+	}
+	h := q.write()
+	if in.Datacenter == "" {
+		in.Datacenter = h.Datacenter
+	}
+	if in.Datacenter == "" {
+		in.Datacenter = q.api.cfg.Datacenter
+	}
+	h.Datacenter = in.Datacenter
+	if _, err := change(q, wire.CatalogRegister, h, in); err != nil {
+		return err
+	}
+	return q.json(true)
+}
+
+func catalogDeregister(q *request) error {
+	in, err := decode[api.Deregistration](q)
+	if err != nil {
+		return err
+	}
+	h := q.write()
+	if in.Datacenter == "" {
+		in.Datacenter = h.Datacenter
+	}
+	if in.Datacenter == "" {
+		in.Datacenter = q.api.cfg.Datacenter
+	}
+	h.Datacenter = in.Datacenter
+	if _, err := change(q, wire.CatalogDeregister, h, in); err != nil {
+		return err
+	}
+	return q.json(true)
+}

@@ -1,0 +1,138 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"isthmus/api"
+)
+
+// maxBody is how long a body of JSON may be, in bytes.
+const maxBody = 1 << 20
+
+// decode reads a body of JSON.
+func decode[T any](q *request) (T, error) {
+	var out T
+	raw, err := q.readBody(maxBody)
+	if errors.As(err, new(*http.MaxBytesError)) || q.ContentLength > maxBody {
+		return out, api.Errorf(api.TooLarge, "Request body too large, max size: %d bytes.", maxBody)
+	}
+	if err == nil {
+		err = unmarshal(raw, &out)
+	}
+	if err != nil {
+		return out, api.Errorf(api.Invalid, "Request decode failed: %w", err)
+	}
+	return out, nil
+}
+
+// unmarshal reads JSON whose keys may be spelled in any case, and with
+// underscores between words. A key that no field has is an error.
+func unmarshal(raw []byte, out any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var tree any
+	if err := d.Decode(&tree); err != nil {
+		return err //nolint:wrapcheck // shown to the caller
+	}
+	tree, err := spell(tree, reflect.TypeOf(out).Elem())
+	if err != nil {
+		return err
+	}
+	if raw, err = json.Marshal(tree); err != nil {
+		return err //nolint:wrapcheck // shown to the caller
+	}
+	return json.Unmarshal(raw, out) //nolint:wrapcheck // shown to the caller
+}
+
+var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
+
+// spell gives the keys of a tree the spelling of the fields of t. Keys of maps
+// are data and stay as they are.
+func spell(v any, t reflect.Type) (any, error) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(unmarshaler) {
+		return v, nil
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		switch t.Kind() { //nolint:exhaustive // the rest has no keys
+		case reflect.Struct:
+			return spellStruct(v, t)
+		case reflect.Map:
+			for key, elem := range v {
+				spelled, err := spell(elem, t.Elem())
+				if err != nil {
+					return nil, err
+				}
+				v[key] = spelled
+			}
+		default:
+		}
+	case []any:
+		if t.Kind() != reflect.Slice {
+			break
+		}
+		for i, elem := range v {
+			spelled, err := spell(elem, t.Elem())
+			if err != nil {
+				return nil, err
+			}
+			v[i] = spelled
+		}
+	}
+	return v, nil
+}
+
+func spellStruct(v map[string]any, t reflect.Type) (any, error) {
+	fields := map[string]reflect.StructField{}
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous || f.Tag.Get("json") == "-" {
+			continue
+		}
+		if have, ok := fields[strings.ToLower(f.Name)]; !ok || len(f.Index) < len(have.Index) {
+			fields[strings.ToLower(f.Name)] = f
+		}
+	}
+	out := make(map[string]any, len(v))
+	for _, key := range slices.Sorted(maps.Keys(v)) {
+		name := strings.ToLower(strings.ReplaceAll(key, "_", ""))
+		if other := aliases[name]; other != "" {
+			if _, ok := fields[name]; !ok {
+				name = other
+			}
+		}
+		f, ok := fields[name]
+		switch {
+		case !ok && ignored[name]:
+			continue
+		case !ok:
+			return nil, fmt.Errorf("json: unknown field %q", key)
+		}
+		if _, twice := out[f.Name]; twice && v[key] == nil {
+			continue
+		}
+		spelled, err := spell(v[key], f.Type)
+		if err != nil {
+			return nil, err
+		}
+		out[f.Name] = spelled
+	}
+	return out, nil
+}
+
+// aliases are old names of fields.
+var aliases = map[string]string{"args": "scriptargs"}
+
+// ignored are fields that clients copy from answers, or that name the one part
+// there is of what other editions divide.
+var ignored = map[string]bool{"namespace": true, "partition": true, "contenthash": true, "datacenter": true}

@@ -1,0 +1,231 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"isthmus/api"
+)
+
+// agentService is an instance of this node as the API shows it.
+type agentService struct {
+	Kind              string `json:",omitempty"`
+	ID                string
+	Service           string
+	Tags              []string
+	Meta              map[string]string
+	Port              int
+	Address           string
+	SocketPath        string                        `json:",omitempty"`
+	TaggedAddresses   map[string]api.ServiceAddress `json:",omitempty"`
+	Weights           api.Weights
+	EnableTagOverride bool
+	ContentHash       string              `json:",omitempty"`
+	Proxy             *agentProxy         `json:",omitempty"`
+	Connect           *api.ServiceConnect `json:",omitempty"`
+	PeerName          string              `json:",omitempty"`
+	Locality          *api.Locality       `json:",omitempty"`
+	Datacenter        string
+}
+
+// agentProxy leaves out the mode of a proxy that has none.
+type agentProxy struct {
+	api.ConnectProxyConfig
+
+	Mode string `json:",omitempty"`
+}
+
+func (a *API) agentService(s *api.NodeService) agentService {
+	out := agentService{
+		Kind: s.Kind, ID: s.ID, Service: s.Service, Tags: s.Tags, Meta: s.Meta, Port: s.Port, Address: s.Address,
+		SocketPath: s.SocketPath, TaggedAddresses: s.TaggedAddresses, Weights: api.Weights{Passing: 1, Warning: 1},
+		EnableTagOverride: s.EnableTagOverride, PeerName: s.PeerName, Locality: s.Locality, Datacenter: a.cfg.Datacenter,
+	}
+	if out.Tags == nil {
+		out.Tags = []string{}
+	}
+	if out.Meta == nil {
+		out.Meta = map[string]string{}
+	}
+	if s.Weights != nil {
+		out.Weights = *s.Weights
+	}
+	if s.Kind != "" {
+		out.Proxy = &agentProxy{s.Proxy, s.Proxy.Mode}
+	}
+	if s.Connect.Native {
+		out.Connect = &s.Connect
+	}
+	return out
+}
+
+func agentServices(q *request) error {
+	if q.has("filter") {
+		return errNoFilter
+	}
+	all := q.api.cfg.Local.Services()
+	out := make(map[string]agentService, len(all))
+	for id, s := range all {
+		out[id] = q.api.agentService(s)
+	}
+	return q.json(out)
+}
+
+func agentServiceGet(q *request) error {
+	s := q.api.cfg.Local.Services()[q.rest]
+	if s == nil {
+		return api.Errorf(api.NotFound, "unknown service ID: %s", q.rest)
+	}
+	out := q.api.agentService(s)
+	b, err := json.Marshal(out)
+	if err != nil {
+		return fmt.Errorf("render answer: %w", err)
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(b) // never fails
+	out.ContentHash = strconv.FormatUint(sum.Sum64(), 16)
+	if q.query.Get("hash") == out.ContentHash {
+		return api.Errorf(api.NotBuilt, "waiting for a change of a service of this node (?hash) is not built yet")
+	}
+	q.w.Header().Set("X-Consul-Contenthash", out.ContentHash)
+	return q.json(out)
+}
+
+func agentChecks(q *request) error {
+	if q.has("filter") {
+		return errNoFilter
+	}
+	all := q.api.cfg.Local.Checks()
+	out := make(map[string]*api.HealthCheck, len(all))
+	for id, c := range all {
+		if c.ServiceTags == nil {
+			shown := *c
+			shown.ServiceTags = []string{}
+			c = &shown
+		}
+		out[id] = c
+	}
+	return q.json(out)
+}
+
+func agentServiceRegister(q *request) error {
+	def, err := decode[api.ServiceDefinition](q)
+	if err != nil {
+		return err
+	}
+	if err := validService(&def); err != nil {
+		return err
+	}
+	if t := q.token(); t != "" && def.Token == "" {
+		def.Token = t
+	}
+	if err := q.api.cfg.Local.AddService(def, q.has("replace-existing-checks")); err != nil {
+		return err //nolint:wrapcheck // shown to the caller
+	}
+	return q.empty()
+}
+
+// checkBody is the body of a check's registration: the check and what it is of.
+type checkBody struct {
+	api.CheckType
+
+	ID        string
+	ServiceID string
+	Token     string
+}
+
+func agentCheckRegister(q *request) error {
+	in, err := decode[checkBody](q)
+	if err != nil {
+		return err
+	}
+	def := in.CheckType
+	if in.ID != "" {
+		def.CheckID = in.ID
+	}
+	if def.Name == "" {
+		return api.Errorf(api.Invalid, "Missing check name")
+	}
+	if def.Status != "" && !isState(def.Status) {
+		return api.Errorf(api.Invalid, "Bad check status")
+	}
+	if err := validCheck(&def); err != nil {
+		return err
+	}
+	if in.ServiceID != "" && q.api.cfg.Local.Services()[in.ServiceID] == nil {
+		return api.Errorf(api.NotFound, "ServiceID %q does not exist", in.ServiceID)
+	}
+	if err := q.api.cfg.Local.AddCheck(def, in.ServiceID); err != nil {
+		return err //nolint:wrapcheck // shown to the caller
+	}
+	return q.empty()
+}
+
+func agentServiceDeregister(q *request) error {
+	err := q.api.cfg.Local.RemoveService(q.rest)
+	if err != nil && api.CodeOf(err) == api.NotFound {
+		return api.Errorf(api.NotFound, "Unknown service ID %q. Ensure that the service ID is passed, not the service name.", q.rest)
+	}
+	return err //nolint:wrapcheck // shown to the caller
+}
+
+func agentCheckDeregister(q *request) error {
+	return unknownCheck(q.rest, q.api.cfg.Local.RemoveCheck(q.rest))
+}
+
+func unknownCheck(id string, err error) error {
+	if err != nil && api.CodeOf(err) == api.NotFound {
+		return api.Errorf(api.NotFound, "Unknown check ID %q. Ensure that the check ID is passed, not the check name.", id)
+	}
+	return err
+}
+
+// agentCheckSet makes the route that sets a TTL check to a state.
+func agentCheckSet(status string) handler {
+	return func(q *request) error {
+		return unknownCheck(q.rest, q.api.cfg.Local.UpdateTTL(q.rest, status, q.query.Get("note")))
+	}
+}
+
+func agentCheckUpdate(q *request) error {
+	in, err := decode[struct{ Status, Output string }](q)
+	if err != nil {
+		return err
+	}
+	if !isState(in.Status) {
+		return api.Errorf(api.Invalid, "Invalid check status: '%s'", in.Status)
+	}
+	return unknownCheck(q.rest, q.api.cfg.Local.UpdateTTL(q.rest, in.Status, in.Output))
+}
+
+func isState(s string) bool { return s == api.Passing || s == api.Warning || s == api.Critical }
+
+// validService refuses what cannot be right, in the words of the protocol.
+func validService(def *api.ServiceDefinition) error {
+	switch {
+	case def.Name == "":
+		return api.Errorf(api.Invalid, "Missing service name")
+	case def.Address == "0.0.0.0" || def.Address == "::" || def.Address == "[::]":
+		return api.Errorf(api.Invalid, "Invalid service address")
+	case def.Weights != nil && def.Weights.Passing < 1:
+		return api.Errorf(api.Invalid, "Invalid Weights: Passing must be greater than 0")
+	case def.Weights != nil && def.Weights.Warning < 0:
+		return api.Errorf(api.Invalid, "Invalid Weights: Warning must be greater or equal than 0")
+	}
+	if err := validMeta(def.Meta); err != nil {
+		return api.Errorf(api.Invalid, "Invalid Service Meta: %w", err)
+	}
+	def.Checks = withoutNil(def.Checks)
+	for _, c := range def.Checks {
+		if err := validServiceCheck(c); err != nil {
+			return err
+		}
+	}
+	if !isZero(&def.Check) {
+		return validServiceCheck(&def.Check)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// handler answers a request of a route. An error it returns becomes the answer,
+// unless it has written one already.
+type handler func(q *request) error
+
+// route is one line of the table. A pattern that ends in a slash stands for all
+// paths that begin with it.
+type route struct {
+	method  string
+	pattern string
+	doc     string
+	serve   handler
+}
+
+// place is all routes of a pattern.
+type place struct {
+	pattern string
+	methods map[string]handler
+	allow   string
+}
+
+// table finds the place of a path: the pattern that equals it, or else the
+// longest that it begins with.
+type table map[string]*place
+
+// maxDepth is how many slashes a pattern may have.
+const maxDepth = 6
+
+func newTable(routes []route) table {
+	t := table{}
+	for _, r := range routes {
+		p := t[r.pattern]
+		if p == nil {
+			p = &place{pattern: r.pattern, methods: map[string]handler{}}
+			t[r.pattern] = p
+		}
+		if p.methods[r.method] != nil || strings.Count(r.pattern, "/") > maxDepth {
+			panic("httpapi: route declared twice or too deep: " + r.method + " " + r.pattern)
+		}
+		p.methods[r.method] = r.serve
+	}
+	order := []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete}
+	for _, p := range t {
+		allowed := []string{http.MethodOptions}
+		for _, m := range order {
+			if p.methods[m] != nil {
+				allowed = append(allowed, m)
+			}
+		}
+		p.allow = strings.Join(slices.Clip(allowed), ",")
+	}
+	return t
+}
+
+// find returns the place of a path, and the rest of the path after its pattern.
+func (t table) find(path string) (found *place, rest string) {
+	if p := t[path]; p != nil {
+		return p, ""
+	}
+	end := 0
+	for range maxDepth {
+		i := strings.IndexByte(path[end:], '/')
+		if i < 0 {
+			break
+		}
+		end += i + 1
+		if p := t[path[:end]]; p != nil {
+			found, rest = p, path[end:]
+		}
+	}
+	if found != nil && found.pattern == "/" {
+		return nil, "" // the root stands for itself alone
+	}
+	return found, rest
+}
