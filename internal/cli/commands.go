@@ -42,6 +42,7 @@ func commands() []Command {
 		offline[version]("version", "Print the version."),
 
 		// Commands that run something of our own in this process.
+		rawCommand("agent", "Run an agent: a server or a client.", runAgent),
 		group("connect", "Run parts of the service mesh."),
 		command[connectGateway]("connect gateway", "Run the built-in mesh gateway."),
 	}

@@ -56,7 +56,7 @@ func (c *connectGateway) Run(ctx context.Context, e *Env) error {
 	if err != nil {
 		return err
 	}
-	f := &follower{client: e.Client(), gateway: gw, log: log}
+	f := &follower{client: e.client, gateway: gw, log: log}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, ln := range listeners {
 		log.Info("gateway listens", "address", ln.Addr())

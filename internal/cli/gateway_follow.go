@@ -227,7 +227,7 @@ func (c *connectGateway) keepRegistered(ctx context.Context, e *Env, log *slog.L
 	if err != nil {
 		return err
 	}
-	agent := e.Client().Agent()
+	agent := e.client.Agent()
 	for retry(ctx, log, "the gateway is not registered", func(ctx context.Context) error {
 		_, _, err := agent.Service(reg.ID, (&consul.QueryOptions{}).WithContext(ctx))
 		var status consul.StatusError

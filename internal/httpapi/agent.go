@@ -122,7 +122,7 @@ func agentJoin(q *request) error {
 	if _, err := pool.Join(q.Context(), []string{q.rest}); err != nil {
 		return calledError{err}
 	}
-	return q.empty()
+	return nil
 }
 
 func agentLeave(q *request) error {
@@ -130,7 +130,7 @@ func agentLeave(q *request) error {
 	if err := q.api.cfg.Leave(context.WithoutCancel(q.Context())); err != nil {
 		return calledError{err}
 	}
-	return q.empty()
+	return nil
 }
 
 func agentForceLeave(q *request) error {
@@ -176,7 +176,7 @@ func agentReload(q *request) error {
 	if err := q.api.cfg.Reload(); err != nil {
 		return calledError{err}
 	}
-	return q.empty()
+	return nil
 }
 
 func agentMetrics(q *request) error {
@@ -199,7 +199,7 @@ func agentMetrics(q *request) error {
 	}
 	if !on {
 		q.w.Header().Set("X-Consul-Reason", "Prometheus is not enabled since its retention time is not positive")
-		return q.empty()
+		return nil
 	}
 	q.w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	q.send(b.Bytes())

@@ -22,6 +22,7 @@ type Local interface {
 	AddCheck(def api.CheckType, serviceID string) error
 	RemoveCheck(id string) error
 	UpdateTTL(checkID, status, output string) error
+	Service(id string) *api.NodeService
 	Services() map[string]*api.NodeService
 	Checks() map[string]*api.HealthCheck
 }

@@ -54,20 +54,8 @@ func serviceQuery(q *request) (wire.ServiceQuery, error) {
 	return in, err
 }
 
-func catalogServices(_ *request, all map[string][]string) (any, error) {
-	if all == nil {
-		return map[string][]string{}, nil
-	}
-	for name, tags := range all {
-		if tags == nil {
-			// Answers may be shared, so the one at hand is copied.
-			return withoutNull(all, name), nil
-		}
-	}
-	return all, nil
-}
-
-func withoutNull(all map[string][]string, _ string) map[string][]string {
+// tagged renders the services with their tags, which are never null.
+func tagged(_ *request, all map[string][]string) (any, error) {
 	out := make(map[string][]string, len(all))
 	for name, tags := range all {
 		if tags == nil {
@@ -75,7 +63,7 @@ func withoutNull(all map[string][]string, _ string) map[string][]string {
 		}
 		out[name] = tags
 	}
-	return out
+	return out, nil
 }
 
 // serviceHealth shows the instances of a service, or only those that pass.
@@ -149,4 +137,12 @@ func catalogDeregister(q *request) error {
 		return err
 	}
 	return q.json(true)
+}
+
+// nodeList renders a node with its instances; of an unknown node both are null.
+func nodeList(_ *request, list api.NodeServiceList) (any, error) {
+	if list.Node == nil {
+		list.Services = nil
+	}
+	return list, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
-	"strings"
 
 	"isthmus/api"
 )
@@ -75,7 +74,7 @@ func agentServices(q *request) error {
 }
 
 func agentServiceGet(q *request) error {
-	s := q.api.cfg.Local.Services()[q.rest]
+	s := q.api.cfg.Local.Service(q.rest)
 	if s == nil {
 		return api.Errorf(api.NotFound, "unknown service ID: %s", q.rest)
 	}
@@ -116,16 +115,10 @@ func agentServiceRegister(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := validService(&def); err != nil {
-		return err
-	}
 	if t := q.token(); t != "" && def.Token == "" {
 		def.Token = t
 	}
-	if err := q.api.cfg.Local.AddService(def, q.has("replace-existing-checks")); err != nil {
-		return err //nolint:wrapcheck // shown to the caller
-	}
-	return q.empty()
+	return q.api.cfg.Local.AddService(def, q.has("replace-existing-checks")) //nolint:wrapcheck // shown to the caller
 }
 
 // checkBody is the body of a check's registration: the check and what it is of.
@@ -149,19 +142,7 @@ func agentCheckRegister(q *request) error {
 	if def.Name == "" {
 		return api.Errorf(api.Invalid, "Missing check name")
 	}
-	if def.Status != "" && !isState(def.Status) {
-		return api.Errorf(api.Invalid, "Bad check status")
-	}
-	if err := validCheck(&def); err != nil {
-		return err
-	}
-	if in.ServiceID != "" && q.api.cfg.Local.Services()[in.ServiceID] == nil {
-		return api.Errorf(api.NotFound, "ServiceID %q does not exist", in.ServiceID)
-	}
-	if err := q.api.cfg.Local.AddCheck(def, in.ServiceID); err != nil {
-		return err //nolint:wrapcheck // shown to the caller
-	}
-	return q.empty()
+	return q.api.cfg.Local.AddCheck(def, in.ServiceID) //nolint:wrapcheck // shown to the caller
 }
 
 func agentServiceDeregister(q *request) error {
@@ -202,30 +183,3 @@ func agentCheckUpdate(q *request) error {
 }
 
 func isState(s string) bool { return s == api.Passing || s == api.Warning || s == api.Critical }
-
-// validService refuses what cannot be right, in the words of the protocol.
-func validService(def *api.ServiceDefinition) error {
-	switch {
-	case def.Name == "":
-		return api.Errorf(api.Invalid, "Missing service name")
-	case def.Address == "0.0.0.0" || def.Address == "::" || def.Address == "[::]":
-		return api.Errorf(api.Invalid, "Invalid service address")
-	case def.Weights != nil && def.Weights.Passing < 1:
-		return api.Errorf(api.Invalid, "Invalid Weights: Passing must be greater than 0")
-	case def.Weights != nil && def.Weights.Warning < 0:
-		return api.Errorf(api.Invalid, "Invalid Weights: Warning must be greater or equal than 0")
-	}
-	if err := validMeta(def.Meta); err != nil {
-		return api.Errorf(api.Invalid, "Invalid Service Meta: %w", err)
-	}
-	def.Checks = withoutNil(def.Checks)
-	for _, c := range def.Checks {
-		if err := validServiceCheck(c); err != nil {
-			return err
-		}
-	}
-	if !isZero(&def.Check) {
-		return validServiceCheck(&def.Check)
-	}
-	return nil
-}

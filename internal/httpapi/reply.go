@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strconv"
 	"sync"
 
@@ -111,10 +110,3 @@ func (q *request) send(body []byte) {
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	_, _ = q.w.Write(body)
 }
-
-// empty answers 200 without a body.
-func (q *request) empty() error {
-	q.w.WriteHeader(http.StatusOK)
-	return nil
-}
-

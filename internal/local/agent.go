@@ -63,6 +63,7 @@ type Agent struct {
 	// no reader ever takes it. It is taken before mu.
 	edit    sync.Mutex
 	orphans []keptCheck // kept checks that wait for their configured service
+	ignored bool        // a file of a service could not be used
 
 	mu        sync.Mutex
 	node      nodeInfo

@@ -220,6 +220,7 @@ func (a *Agent) newCheck(def api.CheckType, of *api.NodeService, from origin) (*
 		c.row.Status = api.Critical
 	}
 	if of != nil {
+		c.of = of.ID
 		c.row.ServiceID, c.row.ServiceName, c.row.ServiceTags = of.ID, of.Service, of.Tags
 	}
 	if time.Duration(def.DeregisterCriticalServiceAfter) > 0 && of != nil {

@@ -6,9 +6,90 @@ import (
 
 	"isthmus/api"
 	"isthmus/internal/config"
+	"isthmus/internal/local"
 )
 
 // definitions are the services and checks that the configuration files declare.
-func definitions(cfg *config.Settings) ([]api.ServiceDefinition, []local.ConfiguredCheck, error) {
-	return nil, nil, nil
+func definitions(cfg *config.Settings) ([]api.ServiceDefinition, []local.CheckDefinition, error) {
+	services := make([]api.ServiceDefinition, len(cfg.Services))
+	for i := range cfg.Services {
+		def, err := serviceDefinition(&cfg.Services[i])
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: service %q: %w", cfg.Services[i].Source, cfg.Services[i].Name, err)
+		}
+		services[i] = def
+	}
+	checks := make([]local.CheckDefinition, len(cfg.Checks))
+	for i := range cfg.Checks {
+		checks[i] = local.CheckDefinition{CheckType: checkType(&cfg.Checks[i]), ServiceID: cfg.Checks[i].ServiceID}
+	}
+	return services, checks, nil
+}
+
+func serviceDefinition(s *config.ServiceDefinition) (api.ServiceDefinition, error) {
+	def := api.ServiceDefinition{
+		Kind: s.Kind, ID: s.ID, Name: s.Name, Tags: s.Tags, Address: s.Address, Port: s.Port, SocketPath: s.SocketPath,
+		Meta: s.Meta, EnableTagOverride: s.EnableTagOverride, Token: s.Token.Reveal(),
+	}
+	if s.Weights != (config.Weights{}) {
+		def.Weights = &api.Weights{Passing: s.Weights.Passing, Warning: s.Weights.Warning}
+	}
+	for name, a := range s.TaggedAddresses {
+		if def.TaggedAddresses == nil {
+			def.TaggedAddresses = map[string]api.ServiceAddress{}
+		}
+		def.TaggedAddresses[name] = api.ServiceAddress{Address: a.Address, Port: a.Port}
+	}
+	for i := range s.Checks {
+		c := checkType(&s.Checks[i])
+		def.Checks = append(def.Checks, &c)
+	}
+	var err error
+	if def.Proxy, err = opaque[api.ConnectProxyConfig](s.Proxy); err != nil {
+		return def, fmt.Errorf("proxy: %w", err)
+	}
+	if def.Connect, err = opaque[api.ServiceConnect](s.Connect); err != nil {
+		return def, fmt.Errorf("connect: %w", err)
+	}
+	if def.Locality, err = opaque[api.Locality](s.Locality); err != nil {
+		return def, fmt.Errorf("locality: %w", err)
+	}
+	return def, nil
+}
+
+// opaque reads a part of a definition that the settings keep as it was written.
+func opaque[T any](raw map[string]any) (*T, error) {
+	if len(raw) == 0 {
+		return nil, nil //nolint:nilnil // nothing was set
+	}
+	b, err := json.Marshal(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	out := new(T)
+	if err := json.Unmarshal(b, out); err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	return out, nil
+}
+
+func checkType(c *config.CheckDefinition) api.CheckType {
+	out := api.CheckType{
+		CheckID: c.ID, Name: c.Name, Notes: c.Notes, Status: c.Status,
+		HTTP: c.HTTP, Method: c.Method, Header: c.Header, Body: c.Body, DisableRedirects: c.DisableRedirects,
+		TCP: c.TCP, TCPUseTLS: c.TCPUseTLS, UDP: c.UDP, GRPC: c.GRPC, GRPCUseTLS: c.GRPCUseTLS, H2PING: c.H2Ping,
+		TLSServerName: c.TLSServerName, TLSSkipVerify: c.TLSSkipVerify, ScriptArgs: c.Args,
+		DockerContainerID: c.DockerContainerID, Shell: c.Shell, OSService: c.OSService,
+		TTL: api.Duration(c.TTL), AliasNode: c.AliasNode, AliasService: c.AliasService,
+		Interval: api.Duration(c.Interval), Timeout: api.Duration(c.Timeout),
+		SuccessBeforePassing: c.SuccessBeforePassing, FailuresBeforeCritical: c.FailuresBeforeCritical,
+		DeregisterCriticalServiceAfter: api.Duration(c.DeregisterCriticalServiceAfter), OutputMaxSize: c.OutputMaxSize,
+	}
+	if c.H2PingUseTLS != nil {
+		out.H2PingUseTLS = *c.H2PingUseTLS
+	}
+	if c.FailuresBeforeWarning != nil {
+		out.FailuresBeforeWarning = *c.FailuresBeforeWarning
+	}
+	return out
 }

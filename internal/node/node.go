@@ -39,6 +39,7 @@ type Node struct {
 	lock *os.File // nil without a data directory
 
 	tls    *transport.TLS
+	https  *transport.TLS // nil unless HTTPS is served
 	dialer transport.Dialer
 	pool   *rpc.Pool
 	router *rpc.Router
@@ -265,6 +266,11 @@ func (n *Node) Reload(cfg *config.Settings) error {
 	}
 	if err := n.tls.Reload(n.tlsConfig(cfg, cfg.TLS.InternalRPC)); err != nil {
 		return fmt.Errorf("tls.internal_rpc: %w", err)
+	}
+	if n.https != nil {
+		if err := n.https.Reload(n.tlsConfig(cfg, cfg.TLS.HTTPS)); err != nil {
+			return fmt.Errorf("tls.https: %w", err)
+		}
 	}
 	if err := n.local.SetConfigured(services, checks); err != nil {
 		return fmt.Errorf("services in configuration files: %w", err)

@@ -71,7 +71,7 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		locator = wan.locator
 	}
 	s.server = server.New(server.Config{
-		Datacenter: n.cfg.Datacenter, Primary: n.cfg.PrimaryDatacenter, Node: n.cfg.NodeName, ID: n.id,
+		Datacenter: n.cfg.Datacenter, Primary: n.cfg.PrimaryDatacenter, Node: n.cfg.NodeName, ID: n.id, Address: n.rpcAddr(),
 		Hold: n.cfg.Performance.RPCHoldTimeout, Expect: expect,
 		Members: func() []gossip.Member { return n.lan.Members() }, Log: n.log.With("component", "server"),
 	}, st, s.log, n.router, locator)

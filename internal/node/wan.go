@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
-	"strconv"
 
 	"isthmus/internal/cloudjoin"
 	"isthmus/internal/federation"

@@ -157,7 +157,7 @@ type route struct {
 // Call asks the servers one after the other until one answers. A request that
 // may have reached a server is repeated only when it is a read.
 func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
-	list := t.router.Servers(t.datacenter)
+	list := aliveFirst(t.router.Servers(t.datacenter))
 	if len(list) == 0 {
 		return Meta{}, t.router.unknown(t.datacenter)
 	}
@@ -182,6 +182,25 @@ func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
 		return Meta{}, err
 	}
 	return Meta{}, api.Known(api.Unreachable, err)
+}
+
+// aliveFirst puts servers last that gossip holds for dead. They are asked all the
+// same: gossip may be behind.
+func aliveFirst(list []ServerInfo) []ServerInfo {
+	if !slices.ContainsFunc(list, func(s ServerInfo) bool { return !s.Alive }) {
+		return list
+	}
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b ServerInfo) int {
+		switch {
+		case a.Alive == b.Alive:
+			return 0
+		case a.Alive:
+			return -1
+		}
+		return 1
+	})
+	return list
 }
 
 // answered tells whether err is a server's answer rather than a failure to get

@@ -16,8 +16,11 @@ import (
 // expected, unless one of them has peers already. It ends when this server has
 // peers, its own or those of a leader that took it in.
 func (s *Server) Bootstrap(ctx context.Context) error {
-	if s.cfg.Expect <= 0 {
+	if s.cfg.Expect <= 0 || s.log.HasState() {
 		return nil
+	}
+	if s.cfg.Expect == 1 {
+		return s.log.Bootstrap([]consensus.Server{{ID: s.cfg.ID, Address: s.cfg.Address, Voter: true}}) //nolint:wrapcheck // says what it did
 	}
 	for !s.log.HasState() {
 		done, err := s.tryBootstrap(ctx)
@@ -42,7 +45,7 @@ func (s *Server) tryBootstrap(ctx context.Context) (done bool, err error) {
 		if !IsServer(m) || m.Tags["nonvoter"] != "" {
 			continue
 		}
-		if expect, err := strconv.Atoi(m.Tags["expect"]); (err != nil || expect != s.cfg.Expect) && m.Tags["bootstrap"] != "1" {
+		if expect, err := strconv.Atoi(m.Tags["expect"]); err != nil || expect != s.cfg.Expect {
 			return false, api.Errorf(api.Invalid, "server %s expects %q servers and this one %d: give all the same bootstrap_expect",
 				m.Name, m.Tags["expect"], s.cfg.Expect)
 		}

@@ -1,0 +1,282 @@
+package checks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"isthmus/api"
+)
+
+var silent = slog.New(slog.DiscardHandler)
+
+// results collects what a check reports, with the time since the start.
+type results struct {
+	mu    sync.Mutex
+	start time.Time
+	all   []string
+}
+
+func newResults() *results { return &results{start: time.Now()} }
+
+func (r *results) report(status, output string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, fmt.Sprintf("%v %s %s", time.Since(r.start), status, output))
+}
+
+func (r *results) expect(t *testing.T, want ...string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.Equal(r.all, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(r.all, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// run runs r until the test ends or stop is called, which waits for it.
+func run(t *testing.T, r Runner) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	return func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+}
+
+func seconds(n float64) api.Duration { return api.Duration(n * float64(time.Second)) }
+
+func TestTCPFirstRunsAtOnceAndFollowsThePort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	got := make(chan string, 10)
+	r, err := New(api.CheckType{CheckID: "c", TCP: address, Interval: seconds(1)}, func(s, o string) { got <- s + " " + o }, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	stop := run(t, r)
+	defer stop()
+	if first, want := <-got, "passing TCP connect "+address+": Success"; first != want {
+		t.Errorf("got %q, want %q", first, want)
+	}
+	if took := time.Since(start); took > 900*time.Millisecond {
+		t.Errorf("the first run waited %v", took)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := "critical dial tcp " + address + ": connect: connection refused"
+	if second := <-got; second != want {
+		t.Errorf("got %q, want %q", second, want)
+	}
+}
+
+func TestTCPTargetWithoutPortIsCritical(t *testing.T) {
+	got := make(chan string, 1)
+	r, err := New(api.CheckType{TCP: "127.0.0.1", Interval: seconds(60)}, func(s, o string) { got <- s + " " + o }, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run(t, r)()
+	if g, want := <-got, "critical dial tcp: address 127.0.0.1: missing port in address"; g != want {
+		t.Errorf("got %q, want %q", g, want)
+	}
+}
+
+func TestPollKeepsIntervalAndTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := newResults()
+		hangs := func(ctx context.Context) (string, string) {
+			<-ctx.Done()
+			return api.Critical, "timeout"
+		}
+		stop := run(t, newPoll(&api.CheckType{Interval: seconds(5), Timeout: seconds(2)}, hangs, got.report, silent))
+		time.Sleep(13 * time.Second) //nolint:forbidigo // moves the bubble's clock
+		synctest.Wait()
+		got.expect(t, "2s critical timeout", "9s critical timeout")
+		time.Sleep(2 * time.Second) //nolint:forbidigo // moves the bubble's clock: a probe is under way now
+		stop()
+		got.expect(t, "2s critical timeout", "9s critical timeout")
+	})
+}
+
+func TestPollDefaults(t *testing.T) {
+	p := newPoll(&api.CheckType{Interval: api.Duration(time.Millisecond), Timeout: -1}, nil, func(string, string) {}, silent)
+	if p.interval != time.Second || p.timeout != 10*time.Second {
+		t.Errorf("got interval %v and timeout %v", p.interval, p.timeout)
+	}
+}
+
+func TestThresholds(t *testing.T) {
+	for _, c := range []struct {
+		name                       string
+		passing, warning, critical int
+		probes, want               string // p or c a probe; p, w, c or - (nothing reported) a result
+	}{
+		{"no thresholds", 0, 0, 0, "pccpc", "pccpc"},
+		{"first result counts at once", 3, 2, 4, "p", "p"},
+		{"first failure counts at once", 3, 2, 4, "c", "c"},
+		{"failures", 0, 2, 4, "pccccc", "p-wwcc"},
+		{"failures are in a row", 0, 2, 4, "pcpcpccpccc", "p-p-p-wp-ww"},
+		{"successes", 3, 0, 0, "cppcppp", "c--c--p"},
+		{"critical alone", 0, 0, 3, "pccc", "p--c"},
+		{"one is the same as none", 1, 1, 1, "pcp", "pcp"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := "-"
+			def := api.CheckType{SuccessBeforePassing: c.passing, FailuresBeforeWarning: c.warning, FailuresBeforeCritical: c.critical}
+			th := newThreshold(&def, func(status, _ string) { got = status[:1] }, silent)
+			var all strings.Builder
+			for _, probe := range c.probes {
+				got = "-"
+				th.result(map[rune]string{'p': api.Passing, 'c': api.Critical}[probe], "")
+				all.WriteString(got)
+			}
+			if all.String() != c.want {
+				t.Errorf("got %s, want %s", all.String(), c.want)
+			}
+		})
+	}
+}
+
+func TestTTLExpiresAndUpdatesReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := newResults()
+		r, err := New(api.CheckType{TTL: seconds(10)}, got.report, silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ttl := r.(*TTL)
+		ttl.Update(api.Passing, "early") // before it runs
+		defer run(t, r)()
+		want := []string{"0s passing early"}
+		for range 3 {
+			time.Sleep(9 * time.Second) //nolint:forbidigo // moves the bubble's clock
+			ttl.Update(api.Warning, "slow")
+		}
+		want = append(want, "9s warning slow", "18s warning slow", "27s warning slow")
+		time.Sleep(time.Minute) //nolint:forbidigo // moves the bubble's clock
+		want = append(want, "37s critical TTL expired (last output before timeout follows): slow")
+		got.expect(t, want...)
+		ttl.Update(api.Passing, "")
+		time.Sleep(11 * time.Second) //nolint:forbidigo // moves the bubble's clock
+		got.expect(t, append(want, "1m27s passing ", "1m37s critical TTL expired")...)
+	})
+}
+
+func TestTTLResumesWithItsOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := newResults()
+		r, err := New(api.CheckType{TTL: seconds(1)}, got.report, silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.(*TTL).Resume("kept")
+		defer run(t, r)()
+		time.Sleep(2 * time.Second) //nolint:forbidigo // moves the bubble's clock
+		got.expect(t, "1s critical TTL expired (last output before timeout follows): kept")
+	})
+}
+
+func TestTTLCutsLongOutput(t *testing.T) {
+	for _, limit := range []int{0, 10} {
+		var got string
+		r, err := New(api.CheckType{TTL: seconds(1), OutputMaxSize: limit}, func(_, o string) { got = o }, silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := limit
+		if kept == 0 {
+			kept = 4096
+		}
+		r.(*TTL).Update(api.Passing, strings.Repeat("x", kept))
+		if got != strings.Repeat("x", kept) {
+			t.Errorf("limit %d: cut what just fits", limit)
+		}
+		r.(*TTL).Update(api.Passing, strings.Repeat("x", 5000))
+		if want := strings.Repeat("x", kept) + fmt.Sprintf(" ... (captured %d of 5000 bytes)", kept); got != want {
+			t.Errorf("limit %d: got %q", limit, got)
+		}
+	}
+}
+
+func TestDefinitionsThatCannotBe(t *testing.T) {
+	const interval = "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"
+	for _, c := range []struct {
+		def  api.CheckType
+		want string
+	}{
+		{api.CheckType{}, "TTL must be > 0 for TTL checks"},
+		{api.CheckType{Interval: 1}, "TTL must be > 0 for TTL checks"},
+		{api.CheckType{TTL: -1}, "TTL must be > 0 for TTL checks"},
+		{api.CheckType{TCP: "a:1"}, interval},
+		{api.CheckType{HTTP: "http://a"}, interval},
+		{api.CheckType{TCP: "a:1", TTL: 1}, interval},
+		{api.CheckType{TTL: 1, Interval: 1}, "Interval and TTL cannot both be specified"},
+		{api.CheckType{TCP: "a:1", HTTP: "http://a", Interval: 1}, "it asks for more than one kind: tcp and http"},
+		{api.CheckType{TTL: 1, OutputMaxSize: -1}, "MaxOutputMaxSize must be positive"},
+		{api.CheckType{TCP: "a:1", Interval: 1, FailuresBeforeWarning: 2, FailuresBeforeCritical: 1}, "FailuresBeforeWarning can't be higher than FailuresBeforeCritical"},
+	} {
+		_, err := New(c.def, nil, silent)
+		if api.CodeOf(err) != api.Invalid || err.Error() != "Invalid check: "+c.want {
+			t.Errorf("%+v: got %v, want %s", c.def, err, c.want)
+		}
+	}
+}
+
+func TestUnbuiltKindsNameThemselves(t *testing.T) {
+	for want, def := range map[string]api.CheckType{
+		"http":         {HTTP: "http://a", Interval: 1},
+		"udp":          {UDP: "a:1", Interval: 1},
+		"grpc":         {GRPC: "a:1", Interval: 1},
+		"h2ping":       {H2PING: "a:1", Interval: 1},
+		"os_service":   {OSService: "a", Interval: 1},
+		"docker":       {DockerContainerID: "a", ScriptArgs: []string{"x"}, Interval: 1},
+		"script":       {ScriptArgs: []string{"x"}, Interval: 1},
+		"alias":        {AliasService: "x"},
+		"tcp with TLS": {TCP: "a:1", TCPUseTLS: true, Interval: 1},
+	} {
+		def.CheckID = "the-check"
+		_, err := New(def, nil, silent)
+		if api.CodeOf(err) != api.NotBuilt || err.Error() != `check "the-check": `+want+` checks are not built yet` {
+			t.Errorf("%s: got %v", want, err)
+		}
+		if kind, _, _ := strings.Cut(want, " "); Type(&def) != kind {
+			t.Errorf("type is %s, want %s", Type(&def), kind)
+		}
+	}
+	if got := Type(&api.CheckType{TTL: 1}); got != "ttl" {
+		t.Errorf("type is %s, want ttl", got)
+	}
+}
+
+func TestRunEndsWithoutErrorWhenTheContextDoes(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("over"))
+	for _, def := range []api.CheckType{{TTL: seconds(1)}, {TCP: "127.0.0.1:1", Interval: seconds(1)}} {
+		r, err := New(def, func(s, o string) { t.Errorf("reported %s %s", s, o) }, silent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+}

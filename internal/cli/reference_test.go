@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// reference is the binary to compare with.
+func reference(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("ISTHMUS_REFERENCE")
+	if _, err := os.Stat(path); path == "" || err != nil {
+		t.Skip("ISTHMUS_REFERENCE names no reference binary")
+	}
+	return path
+}
+
+// startReference runs a development agent of the reference and yields the address
+// of its HTTP API.
+func startReference(t *testing.T, binary string) string {
+	t.Helper()
+	ports := freePorts(t, 4)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	agent := exec.CommandContext(ctx, binary, "agent", "-dev", "-node", "n1", "-bind", "127.0.0.1",
+		"-http-port", ports[0], "-server-port", ports[1], "-serf-lan-port", ports[2], "-serf-wan-port", ports[3],
+		"-dns-port", "-1", "-grpc-port", "-1", "-grpc-tls-port", "-1", "-log-level", "error")
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = agent.Wait() // was killed
+	})
+	addr := "127.0.0.1:" + ports[0]
+	waitFor(t, func() bool {
+		resp, err := http.Get("http://" + addr + "/v1/catalog/service/consul") //nolint:noctx // short
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && bytes.Contains(body, []byte(`"n1"`))
+	})
+	return addr
+}
+
+// freePorts keeps all ports until it has enough, so that none comes twice.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var ports []string
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		ports = append(ports, strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+	}
+	return ports
+}
+
+func waitFor(t *testing.T, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(30 * time.Second)
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatal("timed out")
+		}
+	}
+}
+
+// runReference runs a command of the reference as run runs ours.
+func runReference(t *testing.T, binary, input string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// comparison is a command that is given to the reference and to ours. Lines are
+// split at blanks; what has blanks itself stands in extra.
+type comparison struct {
+	line  string
+	extra []string
+	input string
+	// sameStderr compares standard error, too.
+	sameStderr bool
+}
+
+func (c comparison) args() []string { return append(strings.Fields(c.line), c.extra...) }
+
+func compare(t *testing.T, binary string, list []comparison) {
+	t.Helper()
+	for _, c := range list {
+		t.Run(strings.ReplaceAll(c.line, "/", "|"), func(t *testing.T) {
+			want := runReference(t, binary, c.input, c.args()...)
+			got := runInput(t, c.input, c.args()...)
+			if got.code != want.code {
+				t.Errorf("exit code: got %d, want %d; stderr: got %q, want %q", got.code, want.code, got.stderr, want.stderr)
+			}
+			if got.stdout != want.stdout {
+				t.Errorf("stdout: got %q, want %q", got.stdout, want.stdout)
+			}
+			if c.sameStderr && got.stderr != want.stderr {
+				t.Errorf("stderr: got %q, want %q", got.stderr, want.stderr)
+			}
+			if (got.stderr == "") != (want.stderr == "") {
+				t.Errorf("stderr: got %q, want %q", got.stderr, want.stderr)
+			}
+		})
+	}
+}
+
+// same are commands whose standard error must be the same, too.
+func same(lines ...string) []comparison {
+	var list []comparison
+	for _, line := range lines {
+		list = append(list, comparison{line: line, sameStderr: true})
+	}
+	return list
+}
+
+func TestReferenceAgainstItsOwnAgent(t *testing.T) {
+	binary := reference(t)
+	cleanEnv(t)
+	addr := startReference(t, binary)
+	t.Setenv("CONSUL_HTTP_ADDR", addr)
+	session := newSession(t, addr)
+	t.Chdir(t.TempDir())
+	writeFile(t, "value", "from a file\n")
+	writeFile(t, "web.hcl", `service { name = "web" id = "web1" port = 80 tags = ["b", "a"] meta { k = "v" } check { ttl = "10s" } }`)
+	writeFile(t, "db.json", `{"services": [{"name": "db", "port": 5432, "weights": {"passing": 3, "warning": 1}}]}`)
+
+	list := same(
+		"members", "members -wan", "members -detailed", "members -status=left", "members -status=(",
+		"members extra", "members -filter Name==n1", "members -filter Name==", "members -segment=x", "members -partition=x",
+		"join 127.0.0.1:1", "join -wan 127.0.0.1:1 127.0.0.1:2",
+		"force-leave nosuch", "force-leave -prune nosuch", "force-leave -wan nosuch", "reload", "reload extra",
+		"kv get", "kv get missing", "kv put a", "kv put a 1", "kv get a", "kv get /a", "kv get -base64 a",
+		"kv put -flags=42 b 2", "kv put -flags=0x10 b 2", "kv get -detailed b", "kv get -detailed -base64 b",
+		"kv put dir/x 1", "kv put dir/y/z 2", "kv put dir/ folder", "kv put /a 1",
+		"kv get -recurse", "kv get -recurse dir", "kv get -recurse nosuch", "kv get -recurse -detailed", "kv get -recurse -base64",
+		"kv get -keys", "kv get -keys dir/", "kv get -keys -separator=y dir", "kv get -keys -separator=", "kv get -keys -recurse",
+		"kv put -cas a 2", "kv put -cas -modify-index=1 a 2", "kv put -base64 b64 aGVsbG8=", "kv get b64",
+		"kv put f @value", "kv get f", "kv put f @nosuch", "kv put -acquire a 1", "kv put -acquire -session=nosuch a 1",
+		"kv put -acquire -session="+session+" lock 1", "kv get -detailed lock", "kv put -release -session="+session+" lock 2",
+		"kv put -release -session="+session+" nolock 1", "kv put -acquire -release -session="+session+" lock 1",
+		"kv put -acquire -cas -modify-index=1 -session="+session+" lock 1",
+		"kv delete nosuch", "kv delete /b64", "kv delete -cas -modify-index=1 a", "kv delete -modify-index=1 a",
+		"kv delete -recurse -cas -modify-index=1 a", "kv delete",
+		"kv export", "kv export dir", "kv export /dir", "kv export nosuch", "kv import x", "kv import @nosuch", "kv import -",
+		"kv delete -recurse dir", "kv delete -recurse /nosuch", "kv get -recurse", "kv get -stale a", "kv get -datacenter=dc9 a",
+		"kv get -namespace=x a", "kv get -token-file=nosuch a", "kv get -ca-file=nosuch a",
+		"catalog datacenters", "catalog nodes", "catalog nodes -detailed", "catalog nodes -service=nosuch",
+		"catalog nodes -service=consul", "catalog nodes -node-meta=a=b", "catalog nodes -near=_agent", "catalog nodes -filter=Node==n1",
+		"catalog nodes -datacenter=dc9", "catalog services", "catalog services -tags", "catalog services -node=nosuch",
+		"services register", "services register -id=x", "services register -name=a nosuch.hcl", "services deregister",
+		"services deregister -id=x file", "services register -name=web -tagged-address=lan=zz",
+		"services register -name=api -id=api1 -port=80 -tag=b -tag=a -meta=k=v -address=10.0.0.1 -tagged-address=lan=10.0.0.1:81",
+		"services register web.hcl", "services register db.json web.hcl", "catalog services -tags", "catalog services -node=n1 -tags",
+		"kv get -http-addr=127.0.0.1:1 a", "members -http-addr=127.0.0.1:1", "catalog datacenters -http-addr=127.0.0.1:1",
+		"leave -http-addr=127.0.0.1:1", "reload -http-addr=127.0.0.1:1", "monitor -http-addr=127.0.0.1:1", "info -http-addr=127.0.0.1:1",
+		"kv put -http-addr=127.0.0.1:1 a", "kv delete -http-addr=127.0.0.1:1 a", "kv export -http-addr=127.0.0.1:1",
+		`kv import -http-addr=127.0.0.1:1 [{"key":"a"}]`, "services register -http-addr=127.0.0.1:1 -name=a",
+		"join -http-addr=127.0.0.1:1 a b", "force-leave -http-addr=127.0.0.1:1 a", "catalog nodes -http-addr=127.0.0.1:1",
+		"catalog services -http-addr=127.0.0.1:1", "monitor -log-level=xx",
+	)
+	list = append(list,
+		comparison{line: "kv put stdin -", input: "from stdin\n"}, comparison{line: "kv get stdin"},
+		comparison{line: "kv put -cas -modify-index=x a"}, comparison{line: "kv put a 1 2"}, comparison{line: "kv get a b"},
+		comparison{line: "kv get a -recurse"}, comparison{line: "kv put"}, comparison{line: "kv delete a b"},
+		comparison{line: "kv delete -cas a"}, comparison{line: "kv export a b"}, comparison{line: "kv import"},
+		comparison{line: "kv import a b"}, comparison{line: "kv put -- dashed 1"}, comparison{line: "kv get --base64 dashed"},
+		comparison{line: "kv put", extra: []string{"with blank/ü?", "v"}}, comparison{line: "kv get", extra: []string{"with blank/ü?"}},
+		comparison{line: "kv put", extra: []string{"", "v"}},
+		comparison{line: "kv import", extra: []string{`[{"key":"imp","flags":7,"value":"aGVsbG8="}]`}},
+		comparison{line: "kv import -prefix=pp", extra: []string{`[{"key":"/imp","flags":7,"value":"aGVsbG8="}]`}},
+		comparison{line: "kv import", extra: []string{`[{"key":"imp","value":"!!"}]`}},
+		comparison{line: "kv get -recurse"},
+		comparison{line: "catalog datacenters extra"}, comparison{line: "catalog nodes extra"}, comparison{line: "services register nosuch.hcl"},
+		comparison{line: "services deregister -id=nosuch"}, comparison{line: "services deregister web"},
+		comparison{line: "members -nosuch"}, comparison{line: "kv nosuch"}, comparison{line: "kv"}, comparison{line: "nosuch"},
+		comparison{line: ""}, comparison{line: "tls"}, comparison{line: "tls ca"}, comparison{line: "connect"}, comparison{line: "-nosuch"},
+		comparison{line: "help"}, comparison{line: "force-leave"}, comparison{line: "force-leave a b"}, comparison{line: "join"},
+		comparison{line: "leave extra"}, comparison{line: "version -format=xml"}, comparison{line: "validate"}, comparison{line: "validate nosuch"},
+		comparison{line: "tls cert create"}, comparison{line: "tls cert create -server -client"}, comparison{line: "tls cert create -client -node x"},
+	)
+	compare(t, binary, list)
+}
+
+// newSession makes a session that ends with the agent.
+func newSession(t *testing.T, addr string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+addr+"/v1/session/create", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(string(body), `"`)[3]
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,425 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"isthmus/api"
+	"isthmus/internal/rpc"
+	"isthmus/internal/wire"
+)
+
+// exchange is a request that was sent to the reference. Its answer stands in
+// testdata; err is what a server says where the reference's own did.
+type exchange struct {
+	method, target, body string
+	err                  error
+	header               string // "Name: value"
+}
+
+var noPath = api.Known(api.NoPath, nil)
+
+// exchanges are sent in this order, so that later ones see what earlier ones
+// wrote.
+var exchanges = []exchange{
+	{method: "GET", target: "/v1/status/leader"},
+	{method: "GET", target: "/v1/status/peers"},
+	{method: "GET", target: "/v1/status/leader?dc=nope", err: noPath},
+	{method: "HEAD", target: "/v1/status/leader"},
+	{method: "OPTIONS", target: "/v1/status/leader"},
+	{method: "DELETE", target: "/v1/status/leader"},
+	{method: "OPTIONS", target: "/v1/kv/a"},
+	{method: "HEAD", target: "/v1/kv/a"},
+	{method: "PATCH", target: "/v1/kv/a"},
+	{method: "GET", target: "/v1/kv/missing"},
+	{method: "GET", target: "/v1/kv/"},
+	{method: "GET", target: "/v1/kv"},
+	{method: "PUT", target: "/v1/kv/", body: "x"},
+	{method: "DELETE", target: "/v1/kv/"},
+	{method: "PUT", target: "/v1/kv/a?flags=42", body: "hello"},
+	{method: "PUT", target: "/v1/kv/dir/empty"},
+	{method: "PUT", target: "/v1/kv/dir/%3Ctag%3E%20&%22%5C%C3%BC%E2%80%A8%25", body: "\x00\xff\n"},
+	{method: "PUT", target: "/v1/kv/a%2Fb/", body: "slash"},
+	{method: "PUT", target: "/v1/kv/%FFbad", body: "not UTF-8"},
+	{method: "PUT", target: "/v1/kv/tab%09", body: "x"},
+	{method: "GET", target: "/v1/kv/a"},
+	{method: "GET", target: "/v1/kv/a?pretty"},
+	{method: "GET", target: "/v1/kv/a?raw"},
+	{method: "GET", target: "/v1/kv/dir/empty"},
+	{method: "GET", target: "/v1/kv/dir/empty?raw"},
+	{method: "GET", target: "/v1/kv/none?raw"},
+	{method: "GET", target: "/v1/kv/%FFbad"},
+	{method: "GET", target: "/v1/kv/?recurse"},
+	{method: "GET", target: "/v1/kv/?recurse&pretty"},
+	{method: "GET", target: "/v1/kv/?keys"},
+	{method: "GET", target: "/v1/kv/?keys&separator=/"},
+	{method: "GET", target: "/v1/kv/zz?keys"},
+	{method: "GET", target: "/v1/kv/zz?recurse"},
+	{method: "GET", target: "/v1/kv/a?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/kv/a?index=x"},
+	{method: "GET", target: "/v1/kv/a?index=-1"},
+	{method: "GET", target: "/v1/kv/a?wait=x"},
+	{method: "GET", target: "/v1/kv/a?wait=10"},
+	{method: "GET", target: "/v1/kv/a?index=&wait="},
+	{method: "GET", target: "/v1/kv/a?index=1&wait=1.5ms"},
+	{method: "GET", target: "/v1/kv/a?stale&consistent"},
+	{method: "GET", target: "/v1/kv/a?ns=x"},
+	{method: "GET", target: "/v1/kv/a?ns=default&partition=default"},
+	{method: "GET", target: "/v1/kv/a?partition=x"},
+	{method: "PUT", target: "/v1/kv/a?flags=x", body: "x"},
+	{method: "PUT", target: "/v1/kv/a?cas=x", body: "x"},
+	{method: "PUT", target: "/v1/kv/a?cas=0&acquire=y", body: "x"},
+	{method: "PUT", target: "/v1/kv/a?cas=0", body: "x"},
+	{method: "DELETE", target: "/v1/kv/a?cas=1"},
+	{method: "DELETE", target: "/v1/kv/a?cas=1&recurse"},
+	{method: "DELETE", target: "/v1/kv/dir?recurse"},
+	{method: "PUT", target: "/v1/kv/a?dc=nope", body: "x", err: noPath},
+	{method: "PUT", target: "/v1/kv/big", body: strings.Repeat("x", 600000)},
+	{method: "GET", target: "//v1/kv/a"},
+	{method: "GET", target: "/v1/kv//a?x=1"},
+	{method: "GET", target: "/v1/kv/a/../b"},
+	{method: "GET", target: "/v1/kv/a/./b/"},
+	{method: "GET", target: "/v1/kv/%2e%2e/b"},
+	{method: "PUT", target: "/v1//kv/a", body: "x"},
+	{method: "GET", target: "/v1/nope"},
+	{method: "GET", target: "/nope"},
+	{method: "GET", target: "/v1/catalog/nodes/"},
+	{method: "GET", target: "/v1/catalog/service"},
+
+	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"ext","Address":"10.0.0.9","NodeMeta":{"a":"b"},"TaggedAddresses":{"wan":"1.2.3.4"},
+		"Service":{"Service":"db","ID":"db1","Port":5432,"Tags":["m","<&>"],"Meta":{"v":"1"},"TaggedAddresses":{"wan":{"Address":"1.2.3.4","Port":5}},"Weights":{"Passing":3,"Warning":1}},
+		"Checks":[{"CheckID":"c1","Name":"alive","Status":"warning","ServiceID":"db1","Definition":{"TCP":"x:1","Interval":"10s","Timeout":"1s","DeregisterCriticalServiceAfter":"90m"}}]}`},
+	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"gw","Address":"10.0.0.8","Service":{"Service":"mesh-gateway","Kind":"mesh-gateway","Port":443,"Meta":{"consul-wan-federation":"1"},"Proxy":{"Config":{"a":1}}}}`},
+	{method: "PUT", target: "/v1/catalog/register", body: ``},
+	{method: "PUT", target: "/v1/catalog/register", body: `{`},
+	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"n1","Address":"1.1.1.1","foo":1}`},
+	{method: "PUT", target: "/v1/catalog/register", body: `{}`, err: api.Errorf(api.Invalid, "Must provide node")},
+	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"n1","Address":"1.1.1.1","Datacenter":"nope"}`, err: noPath},
+	{method: "PUT", target: "/v1/catalog/deregister", body: `{}`, err: api.Errorf(api.Invalid, "Must provide node")},
+	{method: "PUT", target: "/v1/catalog/deregister", body: `{"Node":"unknown"}`},
+	{method: "GET", target: "/v1/catalog/register"},
+	{method: "GET", target: "/v1/catalog/datacenters"},
+	{method: "GET", target: "/v1/catalog/nodes"},
+	{method: "GET", target: "/v1/catalog/nodes?pretty"},
+	{method: "GET", target: "/v1/catalog/nodes?stale"},
+	{method: "GET", target: "/v1/catalog/nodes?stale=false"},
+	{method: "GET", target: "/v1/catalog/nodes?consistent"},
+	{method: "GET", target: "/v1/catalog/nodes?cached&consistent"},
+	{method: "GET", target: "/v1/catalog/nodes?max_stale=1s"},
+	{method: "GET", target: "/v1/catalog/nodes?max_stale=x"},
+	{method: "GET", target: "/v1/catalog/nodes", header: "Cache-Control: max-age=x"},
+	{method: "GET", target: "/v1/catalog/nodes?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/catalog/nodes?node-meta=x:y"},
+	{method: "GET", target: "/v1/catalog/services"},
+	{method: "GET", target: "/v1/catalog/service/db"},
+	{method: "GET", target: "/v1/catalog/service/mesh-gateway"},
+	{method: "GET", target: "/v1/catalog/service/consul"},
+	{method: "GET", target: "/v1/catalog/service/none"},
+	{method: "GET", target: "/v1/catalog/service/"},
+	{method: "GET", target: "/v1/catalog/node/ext"},
+	{method: "GET", target: "/v1/catalog/node/none"},
+	{method: "GET", target: "/v1/catalog/node/"},
+	{method: "GET", target: "/v1/catalog/node-services/ext"},
+	{method: "GET", target: "/v1/catalog/node-services/none"},
+	{method: "GET", target: "/v1/health/service/db"},
+	{method: "GET", target: "/v1/health/service/db?pretty"},
+	{method: "GET", target: "/v1/health/service/db?passing"},
+	{method: "GET", target: "/v1/health/service/db?passing=false&tag=m"},
+	{method: "GET", target: "/v1/health/service/db?passing=x"},
+	{method: "GET", target: "/v1/health/service/none"},
+	{method: "GET", target: "/v1/health/service/"},
+	{method: "GET", target: "/v1/health/checks/db"},
+	{method: "GET", target: "/v1/health/checks/none"},
+	{method: "GET", target: "/v1/health/checks/"},
+	{method: "GET", target: "/v1/health/node/ext"},
+	{method: "GET", target: "/v1/health/node/"},
+	{method: "GET", target: "/v1/health/state/any"},
+	{method: "GET", target: "/v1/health/state/critical"},
+	{method: "GET", target: "/v1/health/state/"},
+
+	{method: "GET", target: "/v1/internal/federation-states"},
+	{method: "GET", target: "/v1/internal/federation-states/mesh-gateways"},
+	{method: "GET", target: "/v1/internal/federation-states?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/internal/federation-state/dc1"},
+	{method: "GET", target: "/v1/internal/federation-state/none"},
+	{method: "GET", target: "/v1/internal/federation-state/"},
+
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"name":"web","id":"w1","tags":["a"],"enable_tag_override":true,"tagged_addresses":{"lan":{"address":"1.2.3.4","port":5}},"check":{"ttl":"90s","deregister_critical_service_after":"1m","notes":"n"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Name":"p","Port":1,"Kind":"connect-proxy","Proxy":{"destination_service_name":"w","upstreams":[{"destination_type":"service","destination_name":"x","local_bind_port":5}],"Config":{"a_b":1},"mesh_gateway":{"mode":"local"}}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: ``},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"name":"web","unknown":1}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"name":"web","check":{"Script":"x"}}`},
+	{method: "PUT", target: "/v1/agent/check/register", body: `{}`},
+	{method: "PUT", target: "/v1/agent/check/register", body: `{"Name":"c1","TTL":"90s","foo":1}`},
+	{method: "PUT", target: "/v1/agent/check/register", body: `{"Name":"c1","TTL":"90s"}`},
+	{method: "GET", target: "/v1/agent/services"},
+	{method: "GET", target: "/v1/agent/checks"},
+	{method: "GET", target: "/v1/agent/service/w1"},
+	{method: "GET", target: "/v1/agent/service/none"},
+	{method: "PUT", target: "/v1/agent/check/pass/service:w1?note=fine"},
+	{method: "PUT", target: "/v1/agent/check/warn/none"},
+	{method: "PUT", target: "/v1/agent/check/fail/none"},
+	{method: "PUT", target: "/v1/agent/check/update/service:w1", body: `{"Status":"warning","Output":"o"}`},
+	{method: "PUT", target: "/v1/agent/check/update/service:w1", body: `{"Status":"bad"}`},
+	{method: "PUT", target: "/v1/agent/check/update/service:w1", body: `{`},
+	{method: "PUT", target: "/v1/agent/check/update/none", body: `{"Status":"passing"}`},
+	{method: "PUT", target: "/v1/agent/check/deregister/none"},
+	{method: "PUT", target: "/v1/agent/check/deregister/service:w1"},
+	{method: "PUT", target: "/v1/agent/service/deregister/none"},
+	{method: "PUT", target: "/v1/agent/service/deregister/w1"},
+	{method: "PUT", target: "/v1/agent/force-leave/none"},
+	{method: "PUT", target: "/v1/agent/reload"},
+	{method: "GET", target: "/v1/agent/monitor?loglevel=bad"},
+	{method: "GET", target: "/v1/agent/members?segment=x"},
+	{method: "GET", target: "/v1/acl/tokens"},
+	{method: "PUT", target: "/v1/acl/bootstrap"},
+}
+
+const goldenFile = "testdata/reference.golden"
+
+// TestAnswersAsTheReference lets the fake servers answer what the reference's
+// servers did, and compares status, headers and body with those of the reference.
+func TestAnswersAsTheReference(t *testing.T) {
+	recorded := recordedAnswers(t)
+	local := &fakeLocal{}
+	for i, x := range exchanges {
+		want := recorded[i]
+		if want.Request.Method != x.method || want.Request.RequestURI != x.target {
+			t.Fatalf("%s is out of date at %s %s: record it anew with ISTHMUS_REFERENCE", goldenFile, x.method, x.target)
+		}
+		loadLocal(local, x, want)
+		t.Run(fmt.Sprintf("%03d_%s_%s", i, x.method, x.target), func(t *testing.T) {
+			cfg := config(replay{x, want})
+			cfg.Local = local
+			w := ask1(t, New(cfg), x)
+			if w.Code != want.StatusCode {
+				t.Errorf("got status %d, want %d", w.Code, want.StatusCode)
+			}
+			if got, want := body(w.Result().Body), body(want.Body); got != want && x.method != http.MethodHead {
+				t.Errorf("got body\n%q\nwant\n%q", got, want)
+			}
+			got, wanted := comparable1(w.Header(), w.Code), comparable1(want.Header, want.StatusCode)
+			for name := range merged(got, wanted) {
+				if !slices.Equal(got[name], wanted[name]) {
+					t.Errorf("got %s: %q, want %q", name, got[name], wanted[name])
+				}
+			}
+		})
+	}
+}
+
+func ask1(t *testing.T, h http.Handler, x exchange) *httptest.ResponseRecorder {
+	name, value, _ := strings.Cut(x.header, ": ")
+	if x.header == "" {
+		return do(t, h, x.method, x.target, x.body)
+	}
+	return do(t, h, x.method, x.target, x.body, name, value)
+}
+
+func body(r io.Reader) string {
+	b, _ := io.ReadAll(r)
+	// The text of which Go type a field has is not part of the protocol.
+	return string(b)
+}
+
+func merged(a, b http.Header) http.Header {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// comparable1 drops headers in which the two may differ.
+func comparable1(h http.Header, status int) http.Header {
+	h = h.Clone()
+	h.Del("Date")
+	h.Del("Content-Length") // the reference leaves it out at times
+	h.Del("Connection")
+	h.Del("X-Consul-Contenthash") // opaque
+	if status >= http.StatusBadRequest {
+		h.Del("X-Content-Type-Options") // ours guards errors, too
+	}
+	if status == http.StatusNotFound && h.Get("Vary") == "" {
+		h.Del("Content-Type")
+	}
+	return h
+}
+
+// replay is servers that answer what the reference's did.
+type replay struct {
+	x    exchange
+	want *http.Response
+}
+
+func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
+	if p.x.err != nil {
+		return rpc.Meta{}, p.x.err
+	}
+	var meta rpc.Meta
+	h := p.want.Header
+	meta.Index, _ = strconv.ParseUint(h.Get("X-Consul-Index"), 10, 64)
+	meta.KnownLeader = h.Get("X-Consul-Knownleader") == "true"
+	b, _ := io.ReadAll(p.want.Body)
+	p.want.Body = io.NopCloser(bytes.NewReader(b))
+	switch {
+	case r.Name == wire.CatalogRegister.Name || r.Name == wire.CatalogDeregister.Name, p.want.StatusCode != http.StatusOK:
+		return meta, nil
+	case h.Get("Content-Type") == "text/plain":
+		*r.Out.(*[]*api.KVPair) = []*api.KVPair{{Value: b}}
+		return meta, nil
+	case r.Name == wire.FederationGet.Name:
+		var flat struct{ State json.RawMessage }
+		if err := json.Unmarshal(b, &flat); err != nil {
+			return meta, err
+		}
+		b = flat.State
+	}
+	return meta, json.Unmarshal(b, r.Out)
+}
+
+// loadLocal gives the fake node the state that an answer of the reference shows.
+func loadLocal(l *fakeLocal, x exchange, want *http.Response) {
+	b, _ := io.ReadAll(want.Body)
+	want.Body = io.NopCloser(bytes.NewReader(b))
+	switch x.target {
+	case "/v1/agent/services":
+		l.services = nil
+		_ = json.Unmarshal(b, &l.services)
+	case "/v1/agent/checks":
+		l.checks = nil
+		_ = json.Unmarshal(b, &l.checks)
+	}
+}
+
+// recordedAnswers reads the golden file, which is written first when
+// ISTHMUS_REFERENCE names the reference's binary.
+func recordedAnswers(t *testing.T) []*http.Response {
+	if binary := os.Getenv("ISTHMUS_REFERENCE"); binary != "" {
+		record(t, binary)
+	}
+	f, err := os.Open(goldenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	in := bufio.NewReader(f)
+	var out []*http.Response
+	for {
+		line, err := in.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		method, target, _ := strings.Cut(strings.TrimSpace(line), " ")
+		req := &http.Request{Method: method, RequestURI: target}
+		res, err := http.ReadResponse(in, req)
+		if err != nil {
+			t.Fatalf("answer to %s %s: %v", method, target, err)
+		}
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatalf("answer to %s %s: %v", method, target, err)
+		}
+		res.Body = io.NopCloser(bytes.NewReader(b))
+		_, _ = in.ReadString('\n')
+		out = append(out, res)
+	}
+	if len(out) != len(exchanges) {
+		t.Fatalf("%s has %d answers to %d requests: record it anew with ISTHMUS_REFERENCE", goldenFile, len(out), len(exchanges))
+	}
+	return out
+}
+
+// record sends the exchanges to the reference and writes the golden file.
+func record(t *testing.T, binary string) {
+	addr := startReference(t, binary)
+	var out bytes.Buffer
+	for _, x := range exchanges {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := ""
+		if x.header != "" {
+			header = x.header + "\r\n"
+		}
+		go func() { // The reference may answer before it has read it all.
+			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: reference\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s",
+				x.method, x.target, len(x.body), header, x.body)
+		}()
+		res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: x.method})
+		if err != nil {
+			t.Fatalf("%s %s: %v", x.method, x.target, err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		conn.Close()
+		res.Body, res.ContentLength, res.TransferEncoding = io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+		if x.method == http.MethodHead {
+			res.ContentLength = 0
+		}
+		res.Header.Del("Date")
+		fmt.Fprintf(&out, "%s %s\n", x.method, x.target)
+		if err := res.Write(&out); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteByte('\n')
+	}
+	if err := os.WriteFile(goldenFile, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func startReference(t *testing.T, binary string) (addr string) {
+	ports := make([]string, 4)
+	for i := range ports {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ports[i], _ = net.SplitHostPort(ln.Addr().String())
+		ln.Close()
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), binary, "agent", "-server", "-bootstrap-expect=1", "-node=n1", "-bind=127.0.0.1",
+		"-data-dir="+filepath.Join(dir, "data"), "-http-port="+ports[0], "-server-port="+ports[1], "-serf-lan-port="+ports[2],
+		"-serf-wan-port="+ports[3], "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-log-level=error")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	addr = "127.0.0.1:" + ports[0]
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
+		res, err := http.Get("http://" + addr + "/v1/internal/federation-states")
+		if err != nil {
+			continue
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK && len(b) > 2 {
+			return addr
+		}
+	}
+	t.Fatal("the reference does not answer")
+	return ""
+}

@@ -1,0 +1,271 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"isthmus/api"
+)
+
+// plan is a service on its way in, with the checks of its definition.
+type plan struct {
+	service *service
+	checks  []*check
+}
+
+func (a *Agent) plan(def *api.ServiceDefinition, from origin) (*plan, error) {
+	s, err := newService(def)
+	if err != nil {
+		return nil, err
+	}
+	s.origin = from
+	p := &plan{service: s}
+	for _, d := range serviceChecks(def) {
+		c, err := a.newCheck(d, s.row, from)
+		if err != nil {
+			return nil, err
+		}
+		p.checks = append(p.checks, c)
+	}
+	return p, nil
+}
+
+// AddService registers a service with the checks of its definition. Checks that
+// it had before stay, unless replaceChecks is set. What is registered again as it
+// is goes on as if nothing had happened.
+func (a *Agent) AddService(def api.ServiceDefinition, replaceChecks bool) error {
+	a.edit.Lock()
+	defer a.edit.Unlock()
+	p, err := a.plan(&def, fromAPI)
+	if err != nil {
+		return err
+	}
+	if err := a.keepService(p, def); err != nil {
+		return err
+	}
+	for _, id := range a.install(p, func(*check) bool { return replaceChecks }) {
+		if err := a.disk.dropCheck(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepService writes the files of a service and its checks, unless they are
+// there.
+func (a *Agent) keepService(p *plan, def api.ServiceDefinition) error {
+	a.mu.Lock()
+	old := a.services[p.service.row.ID]
+	kept := old != nil && old.origin == fromAPI && old.same(p.service)
+	a.mu.Unlock()
+	if !kept {
+		def.Check, def.Checks = api.CheckType{}, nil // they have files of their own
+		if err := a.disk.keepService(serviceID(&def), def); err != nil {
+			return err
+		}
+	}
+	return a.keepChecks(p.checks, false)
+}
+
+func (s *service) same(other *service) bool {
+	return s.token == other.token && reflect.DeepEqual(s.asked, other.asked)
+}
+
+// install takes a service and its checks in. Of the other checks that the service
+// had, those go for which drop says so; their ids are returned.
+func (a *Agent) install(p *plan, drop func(*check) bool) (dropped []string) {
+	for _, c := range p.checks {
+		a.restore(c)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s, id := p.service, p.service.row.ID
+	if old := a.services[id]; old != nil && old.same(s) {
+		old.origin = s.origin
+		s = old
+	} else {
+		a.services[id] = s
+	}
+	delete(a.goneServices, id)
+	for _, c := range p.checks {
+		c.follow(s.row)
+		a.putCheck(c)
+	}
+	for checkID, c := range a.checks {
+		if c.of != id {
+			continue
+		}
+		if drop(c) && !slices.ContainsFunc(p.checks, func(n *check) bool { return n.def.CheckID == checkID }) {
+			a.dropCheck(checkID)
+			dropped = append(dropped, checkID)
+			continue
+		}
+		c.follow(s.row)
+	}
+	a.wake()
+	return dropped
+}
+
+// follow gives a check the name and tags of its service. The caller holds
+// Agent.mu.
+func (c *check) follow(s *api.NodeService) {
+	if c.row.ServiceName == s.Service && slices.Equal(c.row.ServiceTags, s.Tags) {
+		return
+	}
+	row := *c.row
+	row.ServiceName, row.ServiceTags = s.Service, s.Tags
+	c.row, c.synced = &row, false
+}
+
+// RemoveService takes a service and its checks out.
+func (a *Agent) RemoveService(id string) error {
+	a.edit.Lock()
+	defer a.edit.Unlock()
+	return a.removeService(id)
+}
+
+// removeService is RemoveService for who holds a.edit.
+func (a *Agent) removeService(id string) error {
+	a.mu.Lock()
+	_, known := a.services[id]
+	var owned []string
+	for checkID, c := range a.checks {
+		if c.of == id {
+			owned = append(owned, checkID)
+		}
+	}
+	a.mu.Unlock()
+	if !known {
+		return api.Errorf(api.NotFound, "Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
+	}
+	if err := a.disk.dropService(id); err != nil {
+		return err
+	}
+	for _, checkID := range owned {
+		if err := a.disk.dropCheck(checkID); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	for _, checkID := range owned {
+		a.dropCheck(checkID)
+	}
+	a.goneServices[id] = gone{token: a.services[id].token}
+	delete(a.services, id)
+	a.mu.Unlock()
+	signal(a.changed)
+	return nil
+}
+
+// SetConfigured replaces the services and checks of the configuration. Those that
+// stay as they are keep their state. When one cannot be right nothing changes.
+func (a *Agent) SetConfigured(services []api.ServiceDefinition, all []CheckDefinition) error {
+	a.edit.Lock()
+	defer a.edit.Unlock()
+	plans, singles, err := a.planConfigured(services, all)
+	if err != nil {
+		return err
+	}
+	configured := map[string]bool{}
+	for _, p := range plans {
+		for _, c := range p.checks {
+			configured[c.def.CheckID] = true
+		}
+	}
+	for _, c := range singles {
+		configured[c.def.CheckID] = true
+	}
+	for _, p := range plans {
+		if err := a.disk.dropService(p.service.row.ID); err != nil {
+			return err
+		}
+		a.install(p, func(c *check) bool { return c.origin == fromConfig && !configured[c.def.CheckID] })
+	}
+	for _, c := range singles {
+		a.restore(c)
+		a.mu.Lock()
+		a.putCheck(c)
+		a.mu.Unlock()
+	}
+	a.wake()
+	if err := a.removeUnconfigured(plans, configured); err != nil {
+		return err
+	}
+	return a.adoptOrphans()
+}
+
+func (a *Agent) planConfigured(services []api.ServiceDefinition, all []CheckDefinition) (plans []*plan, singles []*check, err error) {
+	var wrong []error
+	rows := map[string]*api.NodeService{}
+	for i := range services {
+		p, err := a.plan(&services[i], fromConfig)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("service %q: %w", serviceID(&services[i]), err))
+			continue
+		}
+		if rows[p.service.row.ID] != nil {
+			wrong = append(wrong, fmt.Errorf("service %q is configured twice", p.service.row.ID))
+		}
+		rows[p.service.row.ID] = p.service.row
+		plans = append(plans, p)
+	}
+	for i := range all {
+		of := rows[all[i].ServiceID]
+		if of == nil {
+			of = a.Service(all[i].ServiceID)
+		}
+		c, err := a.singleCheck(all[i].CheckType, of, all[i].ServiceID, fromConfig)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("check %q: %w", all[i].Name, err))
+			continue
+		}
+		singles = append(singles, c)
+	}
+	return plans, singles, errors.Join(wrong...)
+}
+
+// removeUnconfigured takes out what is no longer configured, and the files of
+// what now is.
+func (a *Agent) removeUnconfigured(plans []*plan, configured map[string]bool) error {
+	listed := map[string]bool{}
+	for _, p := range plans {
+		listed[p.service.row.ID] = true
+	}
+	a.mu.Lock()
+	var services, stale []string
+	for id, s := range a.services {
+		if s.origin == fromConfig && !listed[id] {
+			services = append(services, id)
+		}
+	}
+	for id, c := range a.checks {
+		if c.origin == fromConfig && !configured[id] {
+			stale = append(stale, id)
+		}
+	}
+	a.mu.Unlock()
+	for _, id := range services {
+		if err := a.removeService(id); err != nil {
+			return err
+		}
+	}
+	for _, id := range stale {
+		if err := a.disk.dropCheck(id); err != nil {
+			return err
+		}
+	}
+	for id := range configured {
+		if err := a.disk.dropDefinition(id); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	for _, id := range stale {
+		a.dropCheck(id)
+	}
+	a.mu.Unlock()
+	signal(a.changed)
+	return nil
+}

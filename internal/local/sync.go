@@ -1,0 +1,333 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"isthmus/api"
+	"isthmus/internal/rpc"
+	"isthmus/internal/wire"
+)
+
+const (
+	// Pauses between attempts for as long as they fail.
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 15 * time.Second
+
+	// smallCluster is the size up to which the pause between comparisons stays as
+	// configured. It grows by once itself for each doubling above.
+	smallCluster = 128
+
+	pushesAtOnce = 8   // calls on their way to the servers
+	checksAtOnce = 128 // in one call, so that no log entry grows without limit
+)
+
+// runSync keeps the catalog equal to the agent until ctx is done.
+func (a *Agent) runSync(ctx context.Context) error {
+	retry := firstRetry
+	var nextCompare time.Time
+	for {
+		compare := !time.Now().Before(nextCompare)
+		err := a.syncOnce(ctx, compare)
+		if ctx.Err() != nil {
+			return nil
+		}
+		changed, next := a.changed, time.Time{}
+		switch {
+		case err != nil:
+			a.logBehind(ctx, err, retry)
+			// Who failed together shall not return together. Changes wait for the retry too.
+			changed, next = nil, time.Now().Add(retry/2+rand.N(retry/2)) //nolint:gosec // spreads load, hides nothing
+			retry, nextCompare = min(2*retry, lastRetry), time.Time{}
+		default:
+			retry = firstRetry
+			if compare {
+				nextCompare = time.Now().Add(a.pause())
+			}
+			next = a.nextDue(nextCompare)
+		}
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-changed:
+		case <-a.kicked:
+			retry, nextCompare = firstRetry, time.Time{}
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// logBehind tells of the first failure in a row.
+func (a *Agent) logBehind(ctx context.Context, err error, retry time.Duration) {
+	level := slog.LevelDebug
+	if retry == firstRetry {
+		level = slog.LevelWarn
+	}
+	a.log.Log(ctx, level, "catalog is behind", "err", err)
+}
+
+// pause is how long until the next comparison: the interval for the size of the
+// cluster, less up to a quarter, so that agents do not compare all at once.
+func (a *Agent) pause() time.Duration {
+	scale := 1.0
+	if a.cfg.NumNodes != nil {
+		if n := a.cfg.NumNodes(); n > smallCluster {
+			scale += math.Ceil(math.Log2(float64(n) / smallCluster))
+		}
+	}
+	d := time.Duration(scale * float64(a.cfg.SyncInterval))
+	return d - rand.N(d/4+1) //nolint:gosec // spreads load, hides nothing
+}
+
+// nextDue is when the next output must be pushed, at the latest limit.
+func (a *Agent) nextDue(limit time.Time) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.checks {
+		if !c.due.IsZero() && c.due.Before(limit) {
+			limit = c.due
+		}
+	}
+	return limit
+}
+
+// syncOnce pushes what the catalog lacks. Unless it compares first, that is what
+// has changed since the last time.
+func (a *Agent) syncOnce(ctx context.Context, compare bool) error {
+	if compare {
+		if err := a.compare(ctx); err != nil {
+			return err
+		}
+	}
+	return a.push(ctx)
+}
+
+// push sends every change. A change that is refused does not keep others back.
+func (a *Agent) push(ctx context.Context) error {
+	if err := a.pushNode(ctx); err != nil {
+		return err
+	}
+	calls := a.pending()
+	var g errgroup.Group
+	g.SetLimit(pushesAtOnce)
+	failed := make([]error, len(calls))
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	for i, call := range calls {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			err := a.send(ctx, call)
+			if err != nil && !answered(err) {
+				stop(err) // nobody is there: the others need not try
+			}
+			failed[i] = err
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in failed
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return errors.Join(failed...)
+}
+
+// answered tells whether an error is a server's verdict on this one request.
+func answered(err error) bool {
+	switch api.CodeOf(err) {
+	case api.Invalid, api.NotFound, api.NotAllowed, api.TooLarge, api.ACLDisabled:
+		return true
+	case api.Internal:
+		remote, ok := errors.AsType[*rpc.RemoteError](err)
+		return ok && remote != nil
+	default:
+		return false
+	}
+}
+
+// call is one change of the catalog on its way.
+type call struct {
+	token      string
+	register   *api.Registration // nil for a removal
+	deregister api.Deregistration
+	service    *service // that register holds, if any
+	checks     []sent
+}
+
+// sent is a check as it is being registered.
+type sent struct {
+	check *check
+	row   *api.HealthCheck
+}
+
+// send makes a call and notes its success.
+func (a *Agent) send(ctx context.Context, c *call) error {
+	h := rpc.Header{Datacenter: a.cfg.Datacenter, Token: c.token}
+	if h.Token == "" {
+		h.Token = a.cfg.Token
+	}
+	var err error
+	if c.register != nil {
+		_, _, err = wire.CatalogRegister.Call(ctx, a.cfg.Caller, h, *c.register)
+	} else {
+		_, _, err = wire.CatalogDeregister.Call(ctx, a.cfg.Caller, h, c.deregister)
+	}
+	if err != nil && api.CodeOf(err) == api.NotAllowed {
+		// Asking again before the next comparison would only be refused again.
+		a.log.Warn("catalog change is not allowed", "service", c.subject(), "err", err)
+		err = nil
+	}
+	if err == nil {
+		a.done(c)
+	}
+	return err
+}
+
+func (c *call) subject() string {
+	switch {
+	case c.service != nil:
+		return c.service.row.ID
+	case len(c.checks) > 0:
+		return c.checks[0].row.ServiceID
+	}
+	return c.deregister.ServiceID
+}
+
+// done notes that the catalog has what a call brought, unless that has changed
+// again.
+func (a *Agent) done(c *call) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.service != nil {
+		c.service.synced = true
+	}
+	for _, s := range c.checks {
+		if s.check.row == s.row {
+			s.check.synced, s.check.due = true, time.Time{}
+		}
+	}
+	if c.register != nil {
+		return
+	}
+	if id := c.deregister.ServiceID; id != "" {
+		delete(a.goneServices, id)
+		for checkID, g := range a.goneChecks {
+			if g.serviceID == id {
+				delete(a.goneChecks, checkID)
+			}
+		}
+		return
+	}
+	delete(a.goneChecks, c.deregister.CheckID)
+}
+
+// pushNode registers the node alone, when the catalog does not know it as it is.
+func (a *Agent) pushNode(ctx context.Context) error {
+	a.mu.Lock()
+	node := a.node
+	a.mu.Unlock()
+	if node.synced {
+		return nil
+	}
+	in := a.registration(node)
+	in.SkipNodeUpdate = false
+	if err := a.send(ctx, &call{register: in}); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if sameNode(&a.node, &node) {
+		a.node.synced = true
+	}
+	return nil
+}
+
+// registration begins a registration with what identifies the node.
+func (a *Agent) registration(node nodeInfo) *api.Registration {
+	return &api.Registration{
+		Datacenter: a.cfg.Datacenter, ID: a.cfg.NodeID, Node: a.cfg.Node, Address: a.cfg.Address,
+		TaggedAddresses: node.tagged, NodeMeta: node.meta, SkipNodeUpdate: true,
+	}
+}
+
+// tokenOf is the token of a service, if it has one. The caller holds a.mu.
+func (a *Agent) tokenOf(serviceID string) string {
+	if s := a.services[serviceID]; s != nil {
+		return s.token
+	}
+	return ""
+}
+
+// pending lists the calls that would make the catalog equal to the agent.
+func (a *Agent) pending() []*call {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var calls []*call
+	for id, g := range a.goneServices {
+		calls = append(calls, &call{token: g.token, deregister: api.Deregistration{
+			Datacenter: a.cfg.Datacenter, Node: a.cfg.Node, ServiceID: id,
+		}})
+	}
+	for id, g := range a.goneChecks {
+		if _, whole := a.goneServices[g.serviceID]; whole && g.serviceID != "" {
+			continue // goes with its service
+		}
+		calls = append(calls, &call{token: g.token, deregister: api.Deregistration{
+			Datacenter: a.cfg.Datacenter, Node: a.cfg.Node, CheckID: id,
+		}})
+	}
+	byService := map[string][]sent{}
+	now := time.Now()
+	for _, c := range a.checks {
+		if !c.synced || !c.due.IsZero() && !now.Before(c.due) {
+			byService[c.of] = append(byService[c.of], sent{c, c.row})
+		}
+	}
+	for id, s := range a.services {
+		if !s.synced {
+			calls = append(calls, a.calls(s, byService[id])...)
+			delete(byService, id)
+		}
+	}
+	for _, all := range byService {
+		calls = append(calls, a.calls(nil, all)...)
+	}
+	return calls
+}
+
+// calls registers a service, if there is one, together with checks. The caller
+// holds a.mu.
+func (a *Agent) calls(s *service, all []sent) []*call {
+	slices.SortFunc(all, func(x, y sent) int { return strings.Compare(x.row.CheckID, y.row.CheckID) })
+	var calls []*call
+	for len(calls) == 0 || len(all) > 0 {
+		part := all[:min(len(all), checksAtOnce)]
+		all = all[len(part):]
+		c := &call{register: a.registration(a.node), checks: part}
+		if len(part) > 0 {
+			c.token = a.tokenOf(part[0].check.of)
+		}
+		if s != nil {
+			// The later parts repeat the service, since they may arrive first.
+			c.service, c.token, c.register.Service = s, s.token, s.row
+		}
+		for _, p := range part {
+			c.register.Checks = append(c.register.Checks, p.row)
+		}
+		calls = append(calls, c)
+	}
+	return calls
+}

@@ -1,0 +1,396 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"isthmus/api"
+	"isthmus/internal/transport"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+type echoIn struct{ Text string }
+
+var (
+	echo = Method[echoIn, string]{Name: "Test.Echo", Reply: "Text"}
+	set  = Method[echoIn, bool]{Name: "Test.Set", Write: true}
+	park = Method[echoIn, string]{Name: "Test.Park", Reply: "Text"}
+)
+
+// fleet is servers in memory: a dialer that reaches each by its address.
+type fleet struct {
+	t  *testing.T
+	mu sync.Mutex
+	by map[string]*Server // nil: refuses
+
+	dials   map[string]int
+	conns   []net.Conn
+	wrapped func(net.Conn) net.Conn
+}
+
+func newFleet(t *testing.T) *fleet {
+	return &fleet{t: t, by: map[string]*Server{}, dials: map[string]int{}}
+}
+
+func (f *fleet) add(addr string) *Handlers {
+	x := NewHandlers()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.by[addr] = &Server{Handlers: x, Log: quiet}
+	return x
+}
+
+func (f *fleet) Dial(_ context.Context, to transport.Target, _ transport.Proto) (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dials[to.Addr]++
+	s := f.by[to.Addr]
+	if s == nil {
+		return nil, errors.New("connection refused")
+	}
+	a, b := net.Pipe()
+	f.conns = append(f.conns, b)
+	go s.ServeMulti(f.t.Context(), b)
+	if f.wrapped != nil {
+		a = f.wrapped(a)
+	}
+	return a, nil
+}
+
+func (f *fleet) breakAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.conns {
+		_ = c.Close()
+	}
+	f.conns = nil
+}
+
+func newTestPool(t *testing.T, f *fleet) *Pool {
+	p := NewPool(f, 5*time.Second, quiet)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = p.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return p
+}
+
+func bindEcho(x *Handlers, name string) {
+	Bind(x, echo, func(_ context.Context, h Header, in *echoIn) (string, Meta, error) {
+		return name + ":" + in.Text, Meta{Index: 9, KnownLeader: true, LastContact: h.MaxWait}, nil
+	})
+}
+
+func TestCallsShareAConnection(t *testing.T) {
+	f := newFleet(t)
+	bindEcho(f.add("a"), "a")
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for range 20 {
+				out, meta, err := echo.Call(t.Context(), c, Header{MaxWait: time.Second}, echoIn{"x"})
+				if err != nil || out != "a:x" || meta.Index != 9 || meta.LastContact != time.Second {
+					t.Errorf("got %q, %+v, %v", out, meta, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if f.dials["a"] != 1 {
+		t.Errorf("dialled %d times, want once", f.dials["a"])
+	}
+}
+
+func TestErrorsCrossAsText(t *testing.T) {
+	f := newFleet(t)
+	x := f.add("a")
+	Bind(x, set, func(context.Context, Header, *echoIn) (bool, Meta, error) {
+		return false, Meta{}, api.Known(api.NoLeader, nil)
+	})
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	_, _, err := set.Call(t.Context(), c, Header{}, echoIn{})
+	if err == nil || err.Error() != "rpc error making call: No cluster leader" || api.CodeOf(err) != api.NoLeader {
+		t.Errorf("got %v with code %d", err, api.CodeOf(err))
+	}
+	for name, want := range map[string]string{
+		"Test.Nope": "rpc: can't find method Test.Nope", "Nope.Nope": "rpc: can't find service Nope.Nope",
+		"Nope": "rpc: service/method request ill-formed: Nope",
+	} {
+		m := Method[echoIn, string]{Name: name}
+		if _, _, err := m.Call(t.Context(), c, Header{}, echoIn{}); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if f.dials["a"] != 1 {
+		t.Errorf("dialled %d times: an error of a method must not cost the connection", f.dials["a"])
+	}
+}
+
+func TestServerStopsWaitingWhenItsCallerGoes(t *testing.T) {
+	f := newFleet(t)
+	parked, released := make(chan struct{}), make(chan error, 1)
+	Bind(f.add("a"), park, func(ctx context.Context, _ Header, _ *echoIn) (string, Meta, error) {
+		close(parked)
+		<-ctx.Done()
+		released <- ctx.Err()
+		return "", Meta{}, ctx.Err()
+	})
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := park.Call(ctx, c, Header{MinIndex: 1, MaxWait: time.Hour}, echoIn{})
+		done <- err
+	}()
+	<-parked
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller got %v", err)
+	}
+	select {
+	case <-released:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the server still waits for a caller that went away")
+	}
+}
+
+func TestStreamGoesOnAfterABlockingRead(t *testing.T) {
+	f := newFleet(t)
+	x := f.add("a")
+	bindEcho(x, "a")
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	for range 50 {
+		if _, _, err := echo.Call(t.Context(), c, Header{MinIndex: 1, MaxWait: time.Second}, echoIn{"x"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := echo.Call(t.Context(), c, Header{}, echoIn{"x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// newTestRouter knows servers s1, s2, … of dc2 at addresses of the same names.
+func newTestRouter(t *testing.T, f *fleet, names ...string) *Router {
+	r := NewRouter("dc1", newTestPool(t, f), quiet)
+	for _, name := range names {
+		r.AddServer(ServerInfo{Datacenter: "dc2", Name: name, Addr: name, Alive: true})
+	}
+	return r
+}
+
+func TestReadGoesOnAtTheNextServer(t *testing.T) {
+	f := newFleet(t)
+	bindEcho(f.add("s3"), "s3")
+	r := newTestRouter(t, f, "s1", "s2", "s3") // only s3 answers
+	for range 20 {
+		r.Rebalance()
+		if out, _, err := echo.Call(t.Context(), r.To("dc2"), Header{}, echoIn{"x"}); err != nil || out != "s3:x" {
+			t.Fatalf("got %q, %v", out, err)
+		}
+	}
+	if first := r.Servers("dc2")[0].Name; first != "s3" {
+		t.Errorf("%s is asked first, want the one that answers", first)
+	}
+}
+
+func TestDatacenterIsBackWithTheFirstContact(t *testing.T) {
+	f := newFleet(t)
+	r := newTestRouter(t, f, "s1")
+	for range 10 {
+		_, _, err := echo.Call(t.Context(), r.To("dc2"), Header{}, echoIn{"x"})
+		if api.CodeOf(err) != api.Unreachable || !strings.Contains(err.Error(), "connection refused") {
+			t.Fatalf("got %v, want it unreachable, and why", err)
+		}
+	}
+	bindEcho(f.add("s1"), "s1")
+	if _, _, err := echo.Call(t.Context(), r.To("dc2"), Header{}, echoIn{"x"}); err != nil {
+		t.Errorf("got %v at the first contact after the outage", err)
+	}
+	if _, _, err := echo.Call(t.Context(), r.To("dc9"), Header{}, echoIn{"x"}); api.CodeOf(err) != api.NoPath {
+		t.Errorf("unknown datacenter: got %v", err)
+	}
+	if _, _, err := echo.Call(t.Context(), r.To("dc1"), Header{}, echoIn{"x"}); api.CodeOf(err) != api.NoServers {
+		t.Errorf("own datacenter without servers: got %v", err)
+	}
+}
+
+func TestWriteIsNotRepeatedOnceItWasSent(t *testing.T) {
+	f := newFleet(t)
+	var mu sync.Mutex
+	calls := 0
+	for _, name := range []string{"s1", "s2"} {
+		Bind(f.add(name), set, func(context.Context, Header, *echoIn) (bool, Meta, error) {
+			mu.Lock()
+			calls++
+			mu.Unlock()
+			f.breakAll()
+			return true, Meta{}, nil
+		})
+	}
+	r := newTestRouter(t, f, "s1", "s2")
+	if _, _, err := set.Call(t.Context(), r.To("dc2"), Header{}, echoIn{}); err == nil {
+		t.Error("the answer was lost, and no error told so")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if calls != 1 {
+		t.Errorf("the write was done %d times", calls)
+	}
+}
+
+// detour is a connection that can be superseded.
+type detour struct {
+	net.Conn
+
+	better chan struct{}
+}
+
+func (d detour) Superseded() <-chan struct{} { return d.better }
+
+func TestSupersededConnectionEndsAfterItsCalls(t *testing.T) {
+	f := newFleet(t)
+	better := make(chan struct{})
+	f.wrapped = func(c net.Conn) net.Conn { return detour{c, better} }
+	x := f.add("a")
+	bindEcho(x, "a")
+	answer, parked := make(chan struct{}), make(chan struct{})
+	Bind(x, park, func(context.Context, Header, *echoIn) (string, Meta, error) {
+		close(parked)
+		<-answer
+		return "late", Meta{}, nil
+	})
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	done := make(chan string, 1)
+	go func() {
+		out, _, err := park.Call(t.Context(), c, Header{}, echoIn{})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- out
+	}()
+	<-parked
+	f.wrapped = nil
+	close(better)
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		f.mu.Lock()
+		dials := f.dials["a"]
+		f.mu.Unlock()
+		if dials == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("calls still go over the superseded connection")
+		}
+		if _, _, err := echo.Call(t.Context(), c, Header{}, echoIn{"x"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(answer)
+	if out := <-done; out != "late" {
+		t.Errorf("the call under way got %q", out)
+	}
+}
+
+type watcher struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (w *watcher) note(s string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, s)
+}
+func (w *watcher) AddServer(s ServerInfo)    { w.note("+" + s.Name) }
+func (w *watcher) RemoveServer(s ServerInfo) { w.note("-" + s.Name) }
+func (w *watcher) Rebalanced(dc string)      { w.note("~" + dc) }
+
+func TestObserversSeeServersComeAndGo(t *testing.T) {
+	r := newTestRouter(t, newFleet(t), "s1")
+	w := &watcher{}
+	r.Observe(w)
+	s2 := ServerInfo{Datacenter: "dc2", Name: "s2", Addr: "s2", Alive: true}
+	r.AddServer(s2)
+	r.AddServer(s2) // nothing new
+	s2.Alive = false
+	r.AddServer(s2)
+	r.RemoveServer(s2)
+	r.Rebalance()
+	if want := []string{"+s1", "+s2", "+s2", "-s2", "~dc2"}; !slices.Equal(w.events, want) {
+		t.Errorf("got %v, want %v", w.events, want)
+	}
+	if got := r.Datacenters(); !slices.Equal(got, []string{"dc2"}) {
+		t.Errorf("datacenters %v", got)
+	}
+}
+
+func TestHoldWaitsForALeader(t *testing.T) {
+	tries := 0
+	r := &Request{Desc: Desc{Write: true}}
+	_, err := Hold(t.Context(), 10*time.Second, r, func() (Meta, error) {
+		if tries++; tries < 4 {
+			return Meta{}, &RemoteError{"No cluster leader"}
+		}
+		return Meta{}, nil
+	})
+	if err != nil || tries != 4 {
+		t.Errorf("got %v after %d tries", err, tries)
+	}
+	for _, final := range []error{api.Known(api.NoPath, nil), &RemoteError{"Permission denied"}, &ConnError{errors.New("EOF")}} {
+		tries = 0
+		if _, err := Hold(t.Context(), time.Second, r, func() (Meta, error) { tries++; return Meta{}, final }); tries != 1 || err == nil {
+			t.Errorf("%v: tried %d times, want once", final, tries)
+		}
+	}
+}
+
+func BenchmarkCall(b *testing.B) {
+	x := NewHandlers()
+	bindEcho(x, "a")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer ln.Close()
+	s := &Server{Handlers: x, Log: quiet}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go s.ServeMulti(b.Context(), conn)
+		}
+	}()
+	p := NewPool(tcp{}, time.Minute, quiet)
+	c := p.To(transport.Target{Addr: ln.Addr().String()})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := echo.Call(context.Background(), c, Header{}, echoIn{"x"}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+type tcp struct{}
+
+func (tcp) Dial(ctx context.Context, to transport.Target, _ transport.Proto) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", to.Addr)
+}
