@@ -95,13 +95,13 @@ func (c *catalogServices) Run(ctx context.Context, e *Env) error {
 	if len(services) == 0 {
 		return e.nothing("services")
 	}
-	width := 0
-	for name := range services {
-		width = max(width, len(name))
+	width, tagged := 0, false
+	for name, tags := range services {
+		width, tagged = max(width, len(name)), tagged || len(tags) > 0
 	}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		line := name
-		if c.Tags {
+		if c.Tags && tagged {
 			line = fmt.Sprintf("%-*s%s", width+6, name, strings.Join(slices.Sorted(slices.Values(services[name])), ","))
 		}
 		if err := e.printf("%s\n", line); err != nil {

@@ -25,7 +25,11 @@ func (c *kvGet) Run(ctx context.Context, e *Env) error {
 	key := strings.TrimPrefix(c.Key, "/")
 	switch {
 	case c.Keys:
-		keys, _, err := e.Client().KV().Keys(key, c.Separator, e.Query(ctx))
+		separator := c.Separator
+		if c.Recurse {
+			separator = ""
+		}
+		keys, _, err := e.Client().KV().Keys(key, separator, e.Query(ctx))
 		if err != nil {
 			return failf("Error querying Consul agent: %w", err)
 		}

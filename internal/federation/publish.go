@@ -27,7 +27,7 @@ type Publisher struct {
 const (
 	publishEvery = 5 * time.Second
 	publishBurst = 5
-	publishRetry = 500 * time.Millisecond
+	publishRetry = 100 * time.Millisecond
 	publishLimit = 30 * time.Second
 )
 

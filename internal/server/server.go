@@ -40,7 +40,7 @@ type Config struct {
 	Primary    string // the primary datacenter, which may be the own one
 	Node       string
 	ID         string
-	Address    string // of the RPC port, as other servers reach it
+	Address    string                 // of the RPC port, as other servers reach it
 	Hold       time.Duration          // how long a call is held while no leader is known
 	Expect     int                    // servers to wait for before the first election; 0 leaves it to others
 	Federate   bool                   // datacenters are joined through mesh gateways

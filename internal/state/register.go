@@ -117,6 +117,9 @@ func registerCheck(w *store.WriteTx, node string, in *api.HealthCheck) error {
 		}
 		row.ServiceName, row.ServiceTags = s.Service, s.Tags
 	}
+	if row.ServiceTags == nil {
+		row.ServiceTags = []string{}
+	}
 	row.CreateIndex, row.ModifyIndex = w.Index(), w.Index()
 	if old := Check(w, node, row.CheckID); old != nil {
 		row.CreateIndex = old.CreateIndex
