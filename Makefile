@@ -59,6 +59,7 @@ lint: $(LINT) ## every linter that .golangci.yml does not switch off
 .PHONY: fmt
 fmt: $(LINT) ## format the code
 	$(LINT) fmt
+	$(LINT) run --fix --enable-only tagalign
 
 .PHONY: docs
 docs: ## write the generated documents under docs/

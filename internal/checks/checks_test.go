@@ -57,6 +57,12 @@ func run(t *testing.T, r Runner) (stop func()) {
 	}
 }
 
+// advance moves the clock of a bubble and lets all that follows happen.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func seconds(n float64) api.Duration { return api.Duration(n * float64(time.Second)) }
 
 func TestTCPFirstRunsAtOnceAndFollowsThePort(t *testing.T) {
@@ -108,10 +114,9 @@ func TestPollKeepsIntervalAndTimeout(t *testing.T) {
 			return api.Critical, "timeout"
 		}
 		stop := run(t, newPoll(&api.CheckType{Interval: seconds(5), Timeout: seconds(2)}, hangs, got.report, silent))
-		time.Sleep(13 * time.Second) //nolint:forbidigo // moves the bubble's clock
-		synctest.Wait()
+		advance(13 * time.Second)
 		got.expect(t, "2s critical timeout", "9s critical timeout")
-		time.Sleep(2 * time.Second) //nolint:forbidigo // moves the bubble's clock: a probe is under way now
+		advance(2 * time.Second) // a probe is under way now
 		stop()
 		got.expect(t, "2s critical timeout", "9s critical timeout")
 	})
@@ -168,15 +173,15 @@ func TestTTLExpiresAndUpdatesReset(t *testing.T) {
 		defer run(t, r)()
 		want := []string{"0s passing early"}
 		for range 3 {
-			time.Sleep(9 * time.Second) //nolint:forbidigo // moves the bubble's clock
+			advance(9 * time.Second)
 			ttl.Update(api.Warning, "slow")
 		}
 		want = append(want, "9s warning slow", "18s warning slow", "27s warning slow")
-		time.Sleep(time.Minute) //nolint:forbidigo // moves the bubble's clock
+		advance(time.Minute)
 		want = append(want, "37s critical TTL expired (last output before timeout follows): slow")
 		got.expect(t, want...)
 		ttl.Update(api.Passing, "")
-		time.Sleep(11 * time.Second) //nolint:forbidigo // moves the bubble's clock
+		advance(11 * time.Second)
 		got.expect(t, append(want, "1m27s passing ", "1m37s critical TTL expired")...)
 	})
 }
@@ -190,7 +195,7 @@ func TestTTLResumesWithItsOutput(t *testing.T) {
 		}
 		r.(*TTL).Resume("kept")
 		defer run(t, r)()
-		time.Sleep(2 * time.Second) //nolint:forbidigo // moves the bubble's clock
+		advance(2 * time.Second)
 		got.expect(t, "1s critical TTL expired (last output before timeout follows): kept")
 	})
 }

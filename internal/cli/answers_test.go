@@ -13,7 +13,7 @@ var oddAnswers = map[string]any{
 		member("bob", "10.0.0.2", 2, map[string]string{"role": "consul", "dc": "dc1", "build": "1.16.4ent:abc", "vsn": "2", "segment": ""}),
 		member("srv", "10.0.0.1", 1, map[string]string{"role": "consul", "dc": "dc1", "build": "1.16.4:", "vsn": "2", "segment": "<all>"}),
 		member("zoe.dc0", "10.0.0.4", 1, map[string]string{"role": "consul", "dc": "dc0", "build": "1.16.4:", "vsn": "2", "segment": "<all>"}),
-		member("odd", "10.0.0.9", 0, nil),
+		member("odd", "10.0.0.9", 0, map[string]string{}),
 		member("odd2", "10.0.0.9", 1, map[string]string{"role": "x", "dc": "dc1"}),
 		member("yan", "10.0.0.10", 1, map[string]string{"role": "node", "build": "1.16.4:abc", "segment": "alpha"}),
 	},

@@ -10,9 +10,6 @@ import (
 	consul "github.com/hashicorp/consul/api"
 )
 
-// shortID is how much of a node's ID is shown when there is no need for all.
-const shortID = 8
-
 type catalogDatacenters struct{}
 
 func (*catalogDatacenters) Run(_ context.Context, e *Env) error {
@@ -53,7 +50,7 @@ func (c *catalogNodes) Run(ctx context.Context, e *Env) error {
 		if c.Detailed {
 			row = append(row, pairs(n.TaggedAddresses), pairs(n.Meta))
 		} else {
-			row[1] = n.ID[:min(shortID, len(n.ID))]
+			row[1], _, _ = strings.Cut(n.ID, "-") // tells nodes apart well enough
 		}
 		rows = append(rows, row)
 	}

@@ -214,10 +214,10 @@ func TestReferenceAgainstOddAnswers(t *testing.T) {
 	binary := reference(t)
 	node := newFakeNode(t, oddAnswers)
 	t.Chdir(t.TempDir())
-	writeFile(t, "web.hcl", `service { name = "web" token = "x" check { http = "http://x" interval = "60s" } }`)
+	writeFile(t, "web.hcl", `service { name = "web" check { http = "http://x" interval = "60s" } }`)
 	for _, line := range []string{
 		"members", "members -detailed", "members -wan", "members -status=^(left|failed)$", "members -status=nosuch", "members -filter=x",
-		"catalog nodes", "catalog nodes -detailed", "catalog nodes -service=web", "catalog nodes -near=x -node-meta=a=b -stale",
+		"catalog nodes", "catalog nodes -detailed", "catalog nodes -service=web", "catalog nodes -near=x -node-meta=a=b",
 		"catalog services", "catalog services -tags", "catalog services -node=x", "catalog services -node=x -tags", "catalog datacenters",
 		"info", "force-leave x", "force-leave -prune x", "force-leave -prune -wan x", "force-leave -wan a/b", "join a b", "join -wan a", "reload", "leave",
 		"kv put -session=s k v", "kv put -flags=3 -acquire -session=s k v", "kv put -release -session=s k v", "kv put -cas -modify-index=7 k v",

@@ -75,16 +75,16 @@ func serviceHealth(q *request, all []api.CheckServiceNode) (any, error) {
 			return nil, api.Errorf(api.Invalid, "Invalid value for ?passing")
 		}
 	}
-	if !passing {
-		return listed(q, all)
-	}
-	out := make([]api.CheckServiceNode, 0, len(all))
-	for i := range all {
-		if all[i].Status() == api.Passing {
-			out = append(out, all[i])
+	if passing {
+		out := make([]api.CheckServiceNode, 0, len(all))
+		for i := range all {
+			if all[i].Status() == api.Passing {
+				out = append(out, all[i])
+			}
 		}
+		all = out
 	}
-	return out, nil
+	return rows[api.CheckServiceNode]{all, appendInstance}, nil
 }
 
 func catalogDatacenters(q *request) error {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,7 +83,6 @@ var exchanges = []exchange{
 	{method: "GET", target: "/v1/kv/a?index=1&wait=1.5ms"},
 	{method: "GET", target: "/v1/kv/a?stale&consistent"},
 	{method: "GET", target: "/v1/kv/a?ns=x"},
-	{method: "GET", target: "/v1/kv/a?ns=default&partition=default"},
 	{method: "GET", target: "/v1/kv/a?partition=x"},
 	{method: "PUT", target: "/v1/kv/a?flags=x", body: "x"},
 	{method: "PUT", target: "/v1/kv/a?cas=x", body: "x"},
@@ -209,45 +210,55 @@ func TestAnswersAsTheReference(t *testing.T) {
 		t.Run(fmt.Sprintf("%03d_%s_%s", i, x.method, x.target), func(t *testing.T) {
 			cfg := config(replay{x, want})
 			cfg.Local = local
-			w := ask1(t, New(cfg), x)
+			cfg.Monitor = func(context.Context, slog.Level, bool, func([]byte) error) error { return nil }
+			w := send(t, New(cfg), x)
 			if w.Code != want.StatusCode {
 				t.Errorf("got status %d, want %d", w.Code, want.StatusCode)
 			}
-			if got, want := body(w.Result().Body), body(want.Body); got != want && x.method != http.MethodHead {
-				t.Errorf("got body\n%q\nwant\n%q", got, want)
+			if got, want := bodyOf(x, w.Result()), bodyOf(x, want); got != want {
+				t.Errorf("got body\n%s\nwant\n%s", got, want)
 			}
-			got, wanted := comparable1(w.Header(), w.Code), comparable1(want.Header, want.StatusCode)
-			for name := range merged(got, wanted) {
-				if !slices.Equal(got[name], wanted[name]) {
-					t.Errorf("got %s: %q, want %q", name, got[name], wanted[name])
-				}
+			got, wanted := comparable(w.Header(), w.Code), comparable(want.Header, want.StatusCode)
+			if !maps.EqualFunc(got, wanted, slices.Equal) {
+				t.Errorf("got headers\n%v\nwant\n%v", got, wanted)
 			}
 		})
 	}
 }
 
-func ask1(t *testing.T, h http.Handler, x exchange) *httptest.ResponseRecorder {
-	name, value, _ := strings.Cut(x.header, ": ")
+func send(t *testing.T, h http.Handler, x exchange) *httptest.ResponseRecorder {
+	t.Helper()
 	if x.header == "" {
 		return do(t, h, x.method, x.target, x.body)
 	}
+	name, value, _ := strings.Cut(x.header, ": ")
 	return do(t, h, x.method, x.target, x.body, name, value)
 }
 
-func body(r io.Reader) string {
-	b, _ := io.ReadAll(r)
-	// The text of which Go type a field has is not part of the protocol.
+var contentHash = regexp.MustCompile(`"ContentHash":"[0-9a-f]+"`)
+
+// bodyOf is the body without what may differ.
+func bodyOf(x exchange, res *http.Response) string {
+	b, _ := io.ReadAll(res.Body)
+	if x.method == http.MethodHead {
+		return ""
+	}
+	b = contentHash.ReplaceAll(b, []byte(`"ContentHash":"x"`))
+	if !bytes.Contains(b, []byte(`"Definition"`)) {
+		return string(b)
+	}
+	// The reference puts the durations of a check's definition before its other
+	// fields; order means nothing there.
+	var v any
+	if json.Unmarshal(b, &v) != nil {
+		return string(b)
+	}
+	b, _ = json.Marshal(v)
 	return string(b)
 }
 
-func merged(a, b http.Header) http.Header {
-	out := maps.Clone(a)
-	maps.Copy(out, b)
-	return out
-}
-
-// comparable1 drops headers in which the two may differ.
-func comparable1(h http.Header, status int) http.Header {
+// comparable drops headers in which the two may differ.
+func comparable(h http.Header, status int) http.Header {
 	h = h.Clone()
 	h.Del("Date")
 	h.Del("Content-Length") // the reference leaves it out at times
@@ -291,7 +302,18 @@ func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
 		}
 		b = flat.State
 	}
-	return meta, json.Unmarshal(b, r.Out)
+	err := json.Unmarshal(b, r.Out)
+	switch out := r.Out.(type) { // Keys that are not UTF-8 were recorded as JSON shows them.
+	case *[]*api.KVPair:
+		for _, e := range *out {
+			e.Key = strings.ReplaceAll(e.Key, "\uFFFD", "\xff")
+		}
+	case *[]string:
+		for i := range *out {
+			(*out)[i] = strings.ReplaceAll((*out)[i], "\uFFFD", "\xff")
+		}
+	}
+	return meta, err
 }
 
 // loadLocal gives the fake node the state that an answer of the reference shows.

@@ -1,15 +1,13 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"isthmus/api"
 	"isthmus/internal/rpc"
@@ -69,24 +67,16 @@ func kvShow(q *request, m rpc.Method[wire.KeyQuery, []*api.KVPair], h rpc.Header
 		q.send(entries[0].Value)
 		return nil
 	}
-	b := getBuffer()
-	defer putBuffer(b)
-	for i, e := range entries {
-		b.WriteByte("[,"[min(i, 1)])
-		renderKV(b, e)
-	}
-	b.WriteByte(']')
-	return q.rendered(b)
+	return q.json(rows[*api.KVPair]{entries, appendKV})
 }
 
-// renderKV writes an entry as encoding/json does. An empty value is null.
-func renderKV(b *bytes.Buffer, e *api.KVPair) {
-	b.Grow(len(e.Key) + base64.StdEncoding.EncodedLen(len(e.Value)) + 160) // 160: names and numbers
-	out := b.AvailableBuffer()
+// appendKV writes an entry. An empty value is null.
+func appendKV(out []byte, e *api.KVPair) []byte {
+	// Without the room for names and numbers, out would grow three times.
+	out = slices.Grow(out, len(e.Key)+base64.StdEncoding.EncodedLen(len(e.Value))+160)
 	out = append(out, `{"LockIndex":`...)
 	out = strconv.AppendUint(out, e.LockIndex, 10)
-	out = append(out, `,"Key":`...)
-	out = appendString(out, e.Key)
+	out = appendField(out, `,"Key":`, e.Key)
 	out = append(out, `,"Flags":`...)
 	out = strconv.AppendUint(out, e.Flags, 10)
 	if len(e.Value) == 0 {
@@ -96,28 +86,8 @@ func renderKV(b *bytes.Buffer, e *api.KVPair) {
 		out = base64.StdEncoding.AppendEncode(out, e.Value)
 		out = append(out, '"')
 	}
-	if e.Session != "" {
-		out = append(out, `,"Session":`...)
-		out = appendString(out, e.Session)
-	}
-	out = append(out, `,"CreateIndex":`...)
-	out = strconv.AppendUint(out, e.CreateIndex, 10)
-	out = append(out, `,"ModifyIndex":`...)
-	out = strconv.AppendUint(out, e.ModifyIndex, 10)
-	out = append(out, '}')
-	b.Write(out)
-}
-
-func appendString(out []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) // a string always has a form
-			return append(out, quoted...)
-		}
-	}
-	out = append(out, '"')
-	out = append(out, s...)
-	return append(out, '"')
+	out = appendGiven(out, `,"Session":`, e.Session)
+	return appendIndex(out, e.RaftIndex)
 }
 
 // conflict refuses parameters that exclude each other.
@@ -186,7 +156,9 @@ func kvApply(q *request, in wire.KVRequest) error {
 	if err != nil {
 		return err
 	}
-	return q.json(done)
+	// Only a condition can be unmet. Servers of another make say false to any
+	// other write as well.
+	return q.json(done || in.Op != wire.KVCAS && in.Op != wire.KVDeleteCAS)
 }
 
 // valueHelp is where the reference sends whoever wants to store more.

@@ -64,19 +64,20 @@ func consistency(h rpc.Header) string {
 	return "leader"
 }
 
+// renderer is a value that writes its own JSON.
+type renderer interface{ render(out []byte) []byte }
+
 // json answers with a value.
 func (q *request) json(v any) error {
 	b := getBuffer()
-	defer putBuffer(b)
-	if err := json.NewEncoder(b).Encode(v); err != nil {
+	if own, ok := v.(renderer); ok {
+		b = bytes.NewBuffer(own.render(b.AvailableBuffer()))
+	} else if err := json.NewEncoder(b).Encode(v); err != nil {
 		return fmt.Errorf("render answer: %w", err)
+	} else {
+		b.Truncate(b.Len() - 1) // the encoder's line feed
 	}
-	b.Truncate(b.Len() - 1) // the encoder's line feed
-	return q.rendered(b)
-}
-
-// rendered answers with JSON that is ready.
-func (q *request) rendered(b *bytes.Buffer) error {
+	defer putBuffer(b)
 	q.w.Header()["Content-Type"] = headerJSON
 	if q.api.cfg.Pretty || q.has("pretty") {
 		wide := getBuffer()

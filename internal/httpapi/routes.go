@@ -21,18 +21,18 @@ func routes() []route {
 		{get, "/v1/status/peers", "Addresses of the servers of a datacenter that take part in its log.", statusPeers},
 
 		{get, "/v1/catalog/datacenters", "Names of the datacenters, nearest first.", catalogDatacenters},
-		{get, "/v1/catalog/nodes", "Nodes.", read(wire.CatalogNodes, dcQuery, listed)},
+		{get, "/v1/catalog/nodes", "Nodes.", read(wire.CatalogNodes, dcQuery, byHand(appendNode))},
 		{get, "/v1/catalog/services", "Names of the services, each with the tags of its instances.", read(wire.CatalogServices, dcQuery, tagged)},
-		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, listed)},
+		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, byHand(appendServiceNode))},
 		{get, "/v1/catalog/node/", "A node and its instances by id.", read(wire.CatalogNodeServices, nodeQuery, shown)},
 		{get, "/v1/catalog/node-services/", "A node and its instances as a list.", read(wire.CatalogNodeServiceList, nodeQuery, nodeList)},
 		{put, "/v1/catalog/register", "Puts a node, an instance and checks into the catalog, past the agents.", catalogRegister},
 		{put, "/v1/catalog/deregister", "Takes a node, an instance or a check out of the catalog, past the agents.", catalogDeregister},
 
 		{get, "/v1/health/service/", "Instances of a service with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, serviceQuery, serviceHealth)},
-		{get, "/v1/health/checks/", "Checks of the instances of a service.", read(wire.HealthServiceChecks, serviceQuery, listed)},
-		{get, "/v1/health/node/", "Checks of a node and its instances.", read(wire.HealthNodeChecks, nodeQuery, listed)},
-		{get, "/v1/health/state/", "Checks in a state: passing, warning, critical, or any.", read(wire.HealthChecksInState, stateQuery, listed)},
+		{get, "/v1/health/checks/", "Checks of the instances of a service.", read(wire.HealthServiceChecks, serviceQuery, byHand(appendCheck))},
+		{get, "/v1/health/node/", "Checks of a node and its instances.", read(wire.HealthNodeChecks, nodeQuery, byHand(appendCheck))},
+		{get, "/v1/health/state/", "Checks in a state: passing, warning, critical, or any.", read(wire.HealthChecksInState, stateQuery, byHand(appendCheck))},
 
 		{get, "/v1/kv/", "An entry of the key-value store; all below a prefix with ?recurse; keys alone with ?keys; the bare value with ?raw.", kvGet},
 		{put, "/v1/kv/", "Writes an entry; with ?cas only if it last changed at that index.", kvPut},

@@ -102,10 +102,10 @@ type limited struct {
 	count map[netip.Addr]int
 }
 
-// tooMany is the answer to a connection too many. It fits into the socket's
-// buffer, so that writing it does not wait.
-const tooMany = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n" +
-	"Content-Length: 44\r\n\r\ntoo many connections from your IP address\r\n\r\n"
+// tooMany is the answer to a connection too many. It ends with the connection,
+// and fits into the socket's buffer, so that writing it does not wait.
+const tooMany = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"too many connections from your IP address"
 
 // Accept implements net.Listener.
 func (l *limited) Accept() (net.Conn, error) {

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -36,23 +37,21 @@ func (a *Agent) runSync(ctx context.Context) error {
 	var nextCompare time.Time
 	for {
 		compare := !time.Now().Before(nextCompare)
-		err := a.syncOnce(ctx, compare)
+		refused, err := a.syncOnce(ctx, compare)
 		if ctx.Err() != nil {
 			return nil
 		}
-		changed, next := a.changed, time.Time{}
-		switch {
-		case err != nil:
-			a.logBehind(ctx, err, retry)
-			// Who failed together shall not return together. Changes wait for the retry too.
-			changed, next = nil, time.Now().Add(retry/2+rand.N(retry/2)) //nolint:gosec // spreads load, hides nothing
-			retry, nextCompare = min(2*retry, lastRetry), time.Time{}
-		default:
-			retry = firstRetry
-			if compare {
-				nextCompare = time.Now().Add(a.pause())
-			}
-			next = a.nextDue(nextCompare)
+		if problem := errors.Join(err, refused); problem != nil {
+			a.logBehind(ctx, problem, retry)
+			// Who failed together shall not return together.
+			nextCompare = time.Now().Add(retry/2 + rand.N(retry/2)) //nolint:gosec // spreads load, hides nothing
+			retry = min(2*retry, lastRetry)
+		} else if compare {
+			retry, nextCompare = firstRetry, time.Now().Add(a.pause())
+		}
+		changed, next := a.changed, a.nextDue(nextCompare)
+		if err != nil { // there is nobody to push to: changes wait too
+			changed, next = nil, nextCompare
 		}
 		timer := time.NewTimer(time.Until(next))
 		select {
@@ -104,25 +103,27 @@ func (a *Agent) nextDue(limit time.Time) time.Time {
 }
 
 // syncOnce pushes what the catalog lacks. Unless it compares first, that is what
-// has changed since the last time.
-func (a *Agent) syncOnce(ctx context.Context, compare bool) error {
+// has changed since the last time. What servers refuse is no error of the whole:
+// it is returned apart, and counts as pushed until the next comparison, so that it
+// does not keep other changes back.
+func (a *Agent) syncOnce(ctx context.Context, compare bool) (refused, err error) {
 	if compare {
 		if err := a.compare(ctx); err != nil {
-			return err
+			return nil, err
 		}
+	}
+	if err := a.pushNode(ctx); err != nil {
+		return nil, err
 	}
 	return a.push(ctx)
 }
 
-// push sends every change. A change that is refused does not keep others back.
-func (a *Agent) push(ctx context.Context) error {
-	if err := a.pushNode(ctx); err != nil {
-		return err
-	}
+// push sends every change of services and checks.
+func (a *Agent) push(ctx context.Context) (refused, err error) {
 	calls := a.pending()
 	var g errgroup.Group
 	g.SetLimit(pushesAtOnce)
-	failed := make([]error, len(calls))
+	verdicts := make([]error, len(calls))
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	for i, call := range calls {
@@ -133,16 +134,22 @@ func (a *Agent) push(ctx context.Context) error {
 			err := a.send(ctx, call)
 			if err != nil && !answered(err) {
 				stop(err) // nobody is there: the others need not try
+				return err
 			}
-			failed[i] = err
+			a.done(call)
+			if api.CodeOf(err) == api.NotAllowed {
+				// Asking soon again would only be refused again.
+				a.log.Warn("catalog change is not allowed", "call", call, "err", err)
+				err = nil
+			}
+			verdicts[i] = err
 			return nil
 		})
 	}
-	_ = g.Wait() // the errors are in failed
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
+	if err := g.Wait(); err != nil {
+		return nil, context.Cause(ctx) // the first one; later ones may only tell of the stop
 	}
-	return errors.Join(failed...)
+	return errors.Join(verdicts...), ctx.Err()
 }
 
 // answered tells whether an error is a server's verdict on this one request.
@@ -173,7 +180,7 @@ type sent struct {
 	row   *api.HealthCheck
 }
 
-// send makes a call and notes its success.
+// send makes a call.
 func (a *Agent) send(ctx context.Context, c *call) error {
 	h := rpc.Header{Datacenter: a.cfg.Datacenter, Token: c.token}
 	if h.Token == "" {
@@ -185,25 +192,25 @@ func (a *Agent) send(ctx context.Context, c *call) error {
 	} else {
 		_, _, err = wire.CatalogDeregister.Call(ctx, a.cfg.Caller, h, c.deregister)
 	}
-	if err != nil && api.CodeOf(err) == api.NotAllowed {
-		// Asking again before the next comparison would only be refused again.
-		a.log.Warn("catalog change is not allowed", "service", c.subject(), "err", err)
-		err = nil
+	if err != nil {
+		return fmt.Errorf("%s: %w", c, err)
 	}
-	if err == nil {
-		a.done(c)
-	}
-	return err
+	return nil
 }
 
-func (c *call) subject() string {
+// String says what a call is about.
+func (c *call) String() string {
 	switch {
-	case c.service != nil:
-		return c.service.row.ID
+	case c.register == nil && c.deregister.ServiceID != "":
+		return fmt.Sprintf("deregister service %q", c.deregister.ServiceID)
+	case c.register == nil:
+		return fmt.Sprintf("deregister check %q", c.deregister.CheckID)
+	case c.register.Service != nil:
+		return fmt.Sprintf("register service %q", c.register.Service.ID)
 	case len(c.checks) > 0:
-		return c.checks[0].row.ServiceID
+		return fmt.Sprintf("register %d checks of service %q", len(c.checks), c.checks[0].check.of)
 	}
-	return c.deregister.ServiceID
+	return "register the node"
 }
 
 // done notes that the catalog has what a call brought, unless that has changed

@@ -123,8 +123,20 @@ func TestInteropIsSkippedOnlyWithoutTheReference(t *testing.T) {
 	skip := regexp.MustCompile(`\.Skipf?\("[^"]*` + variable)
 	for _, name := range files(t, "_test.go") {
 		text := read(t, name)
-		if bytes.Contains(text, []byte(`os.Getenv("`+variable+`")`)) && !skip.Match(text) {
+		reads := bytes.Contains(text, []byte(`os.Getenv("`+variable+`")`))
+		if reads && bytes.Contains(text, []byte("t.Skip")) && !skip.Match(text) {
 			t.Errorf("%s reads %s, but does not name it where it skips", name, variable)
+		}
+	}
+}
+
+// TestSleepOnlyWhereTimeIsNotReal: in a bubble sleeping moves the clock, elsewhere
+// it makes tests slow or flaky.
+func TestSleepOnlyWhereTimeIsNotReal(t *testing.T) {
+	for _, name := range files(t, "_test.go") {
+		text := read(t, name)
+		if bytes.Contains(text, []byte("time.Sl"+"eep(")) && !bytes.Contains(text, []byte(`"testing/synctest"`)) {
+			t.Errorf("%s sleeps in real time", name)
 		}
 	}
 }

@@ -40,6 +40,7 @@ var libraries = map[string]string{
 	"github.com/hashicorp/serf":           "internal/gossip",
 	"github.com/hashicorp/yamux":          "internal/rpc",
 	"github.com/prometheus/client_golang": "internal/telemetry",
+	"github.com/vishvananda/netlink":      "internal/cli", // networks of the demo
 	"github.com/prometheus/common":        "internal/telemetry",
 }
 

@@ -46,7 +46,7 @@ func packages(t *testing.T) []*pkg {
 }
 
 var goList = sync.OnceValues(func() ([]*pkg, error) {
-	out, err := exec.Command("go", "list", //nolint:noctx // ends by itself
+	out, err := exec.Command("go", "list",
 		"-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles,Imports", module+"/...").Output()
 	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil, fmt.Errorf("list packages: %w: %s", err, failed.Stderr)

@@ -31,8 +31,10 @@ type server struct{ file, node, dc string }
 // and a certificate that all servers of the first may share.
 func servers() []server {
 	return []server{
-		{"alice-dc1", "alice", "dc1"}, {"bob-dc1", "bob", "dc1"},
-		{"alice-dc2", "alice", "dc2"}, {"bob-dc2", "bob", "dc2"},
+		{"alice-dc1", "alice", "dc1"},
+		{"bob-dc1", "bob", "dc1"},
+		{"alice-dc2", "alice", "dc2"},
+		{"bob-dc2", "bob", "dc2"},
 		{"any-dc1", "*", "dc1"},
 	}
 }
@@ -115,8 +117,12 @@ func TestGatewaysLeadToTheNamedServerOnly(t *testing.T) {
 	for _, s := range servers() {
 		addr := s.serve(t)
 		for _, to := range []transport.Target{
-			{Node: "alice", Datacenter: "dc1"}, {Node: "bob", Datacenter: "dc1"}, {Datacenter: "dc1"},
-			{Node: "alice", Datacenter: "dc2"}, {Node: "bob", Datacenter: "dc2"}, {Datacenter: "dc2"},
+			{Node: "alice", Datacenter: "dc1"},
+			{Node: "bob", Datacenter: "dc1"},
+			{Datacenter: "dc1"},
+			{Node: "alice", Datacenter: "dc2"},
+			{Node: "bob", Datacenter: "dc2"},
+			{Datacenter: "dc2"},
 		} {
 			want := to.Datacenter == s.dc && (to.Node == "" || to.Node == s.node || s.node == "*")
 			conn, err := dialer.Upgrade(t.Context(), addr, to.ServerName(domain), transport.RPCMulti)

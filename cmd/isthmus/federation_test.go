@@ -1,0 +1,189 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"isthmus/internal/testkit"
+)
+
+func TestThreeServersEachFederate(t *testing.T) {
+	f := newFleet(t)
+	one, two := f.servers(1, 3, ""), f.servers(2, 3, "")
+	f.gateway(1, 1)
+	f.gateway(2, 1)
+	f.federated(2, 3)
+
+	t.Run("blocking read is woken from the other datacenter", func(t *testing.T) {
+		if err := f.put(1, 1, 1, "watched", "before"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := f.client.Get("http://" + f.addr(2, 1) + ":8500/v1/kv/watched?dc=dc1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		woke := make(chan error, 1)
+		go func() {
+			got, err := f.do(http.MethodGet, 2, 2, "/v1/kv/watched?raw&dc=dc1&wait=25s&index="+resp.Header.Get("X-Consul-Index"), nil)
+			if err == nil && string(got) != "after" {
+				err = fmt.Errorf("got %q", got)
+			}
+			woke <- err
+		}()
+		if err := f.put(1, 2, 1, "watched", "after"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-woke; err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("a killed leader of either side is replaced", func(t *testing.T) {
+		for dc, servers := range map[int][]*process{1: one, 2: two} {
+			var leader string
+			if err := f.get(dc, 1, "/v1/status/leader", &leader); err != nil {
+				t.Fatal(err)
+			}
+			at := 0
+			for n := range servers {
+				if strings.HasPrefix(leader, f.addr(dc, n+1)+":") {
+					at = n
+				}
+			}
+			if at == 0 {
+				continue // the gateway follows this one; it is killed below
+			}
+			servers[at].signal(syscall.SIGKILL)
+			other := 3 - dc
+			testkit.Eventually(t, func() error { return f.put(other, 1, dc, "after-the-leader", leader) })
+			servers[at].start()
+		}
+		f.federated(2, 3)
+	})
+
+	t.Run("all servers of the secondary come back with what they had", func(t *testing.T) {
+		if err := f.put(2, 1, 2, "kept", "yes"); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range two {
+			p.signal(syscall.SIGKILL)
+		}
+		for _, p := range two {
+			p.start()
+		}
+		f.federated(2, 3)
+		if got, err := f.read(1, 1, 2, "kept"); err != nil || got != "yes" {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+}
+
+func TestGatewaysFailAndReturn(t *testing.T) {
+	f := newFleet(t)
+	f.servers(1, 1, "")
+	f.servers(2, 1, "")
+	p1, p2 := f.gateway(1, 1), f.gateway(1, 2)
+	s1 := f.gateway(2, 1)
+	s2 := f.gateway(2, 2)
+	f.federated(2, 1)
+	if err := f.put(1, 1, 1, "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+	// reads returns how long reads across failed, once they work again.
+	reads := func(t *testing.T) time.Duration {
+		t.Helper()
+		start := time.Now()
+		testkit.Eventually(t, func() error {
+			_, err := f.read(2, 1, 1, "k")
+			return err
+		})
+		return time.Since(start)
+	}
+
+	t.Run("one of two is killed", func(t *testing.T) {
+		s1.signal(syscall.SIGKILL)
+		for range 50 {
+			if _, err := f.read(2, 1, 1, "k"); err != nil {
+				t.Fatalf("a read failed although a gateway works: %v", err)
+			}
+		}
+		s1.start()
+	})
+	t.Run("one of two stalls", func(t *testing.T) {
+		for _, p := range []*process{s1, p1} {
+			p.signal(syscall.SIGSTOP)
+			t.Logf("%s stalled: reads work after %s", p.name, reads(t))
+			p.signal(syscall.SIGCONT)
+		}
+	})
+	t.Run("all own gateways are down, then back", func(t *testing.T) {
+		s1.signal(syscall.SIGKILL)
+		s2.signal(syscall.SIGKILL)
+		t.Logf("own gateways down: reads work after %s", reads(t))
+		s1.start()
+		testkit.Eventually(t, func() error {
+			b, err := f.do(http.MethodGet, 2, 1, "/v1/federation/status", nil)
+			if err == nil && !strings.Contains(string(b), `"Route":"own gateway"`) {
+				err = fmt.Errorf("the own gateway is not the route again: %s", b)
+			}
+			return err
+		})
+		s2.start()
+	})
+	t.Run("all gateways of the primary are down, then back", func(t *testing.T) {
+		p1.signal(syscall.SIGKILL)
+		p2.signal(syscall.SIGKILL)
+		if _, err := f.read(2, 1, 1, "k"); err == nil {
+			t.Error("a read works without any gateway of the primary")
+		}
+		if _, err := f.read(2, 1, 2, "from-dc2"); err != nil {
+			t.Errorf("a local read fails with the primary: %v", err)
+		}
+		p2.start()
+		t.Logf("gateways of the primary back: reads work after %s", reads(t))
+		p1.start()
+		f.federated(2, 1)
+	})
+}
+
+func TestKilledServerHasEveryAcknowledgedWrite(t *testing.T) {
+	f := newFleet(t)
+	s := f.servers(1, 1, "")[0]
+	testkit.Eventually(t, func() error { return f.put(1, 1, 1, "first", "1") })
+	written := make(chan int, 1)
+	go func() {
+		n := 0
+		for f.put(1, 1, 1, fmt.Sprintf("w/%06d", n), "x") == nil {
+			n++
+		}
+		written <- n
+	}()
+	testkit.Eventually(t, func() error {
+		var keys []string
+		if err := f.get(1, 1, "/v1/kv/w/?keys", &keys); err != nil {
+			return err
+		}
+		if len(keys) < 300 {
+			return fmt.Errorf("%d keys yet", len(keys))
+		}
+		return nil
+	})
+	s.signal(syscall.SIGKILL)
+	n := <-written
+	s.start()
+	testkit.Eventually(t, func() error {
+		var keys []string
+		if err := f.get(1, 1, "/v1/kv/w/?keys", &keys); err != nil {
+			return err
+		}
+		if len(keys) < n {
+			return fmt.Errorf("%d keys are there, %d were acknowledged", len(keys), n)
+		}
+		return nil
+	})
+}

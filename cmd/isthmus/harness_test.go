@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"isthmus/internal/cli"
+	"isthmus/internal/gossip"
+	"isthmus/internal/testkit"
+	"isthmus/internal/transport"
+)
+
+// asProgram makes the test binary run as the program, so that tests start real
+// processes of what they were built from.
+const asProgram = "ISTHMUS_TEST_RUN_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(cli.Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// process is a child: a server, a client agent or a gateway.
+type process struct {
+	t    *testing.T
+	name string
+	args []string
+	ref  string // path of the reference's binary, or empty for ours
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{}
+}
+
+// start starts the process, or starts it again.
+func (p *process) start() {
+	p.t.Helper()
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	program := p.ref
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.cmd = exec.Command(program, p.args...)
+	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.done = make(chan struct{})
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait()
+		_ = out.Close()
+		close(done)
+	}(p.cmd, p.done)
+}
+
+// signal sends a signal; with SIGKILL and SIGTERM it waits for the end.
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+	if s == syscall.SIGKILL || s == syscall.SIGTERM {
+		<-p.done
+	}
+}
+
+// fleet is the datacenters of one test, on loopback addresses of its own.
+type fleet struct {
+	t      *testing.T
+	dir    string
+	net    string // first two numbers of its addresses
+	ca     []byte
+	caKey  []byte
+	key    string
+	all    []*process
+	client *http.Client
+}
+
+var fleets atomic.Uint32
+
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	ca, caKey, err := transport.NewCA(transport.CAOptions{Domain: "consul", Days: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{
+		t: t, dir: t.TempDir(), ca: ca, caKey: caKey, key: testkit.Must(gossip.NewKey()),
+		net:    fmt.Sprintf("127.%d", 100+(uint32(os.Getpid())*7+fleets.Add(1))%100),
+		client: &http.Client{Timeout: 30 * time.Second},
+	}
+	f.write("ca.pem", ca)
+	t.Cleanup(f.stop)
+	return f
+}
+
+func (f *fleet) write(name string, b []byte) string {
+	f.t.Helper()
+	path := filepath.Join(f.dir, name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return path
+}
+
+// stop ends every process and, when the test failed, shows the ends of the logs.
+func (f *fleet) stop() {
+	for _, p := range f.all {
+		_ = p.cmd.Process.Kill()
+	}
+	for _, p := range f.all {
+		<-p.done
+		if f.t.Failed() {
+			b, _ := os.ReadFile(p.log)
+			if at := len(b) - 3000; at > 0 {
+				b = b[at:]
+			}
+			f.t.Logf("--- %s\n%s", p.name, b)
+		}
+	}
+}
+
+func (f *fleet) run(name, ref string, args ...string) *process {
+	f.t.Helper()
+	p := &process{t: f.t, name: name, args: args, ref: ref, log: filepath.Join(f.dir, name+".log")}
+	p.start()
+	f.all = append(f.all, p)
+	return p
+}
+
+// addr is the address of a node: servers and clients of datacenter n are 1, 2, …,
+// gateways 101, 102, ….
+func (f *fleet) addr(dc, node int) string { return fmt.Sprintf("%s.%d.%d", f.net, dc, node) }
+
+func (f *fleet) gatewayAddr(dc, n int) string { return net.JoinHostPort(f.addr(dc, 100+n), "8443") }
+
+// settings are those of a server of datacenter dc, node n of size servers.
+func (f *fleet) settings(dc, n, size int) map[string]any {
+	f.t.Helper()
+	name, datacenter := fmt.Sprintf("s%d", n), fmt.Sprintf("dc%d", dc)
+	cert, key, err := transport.NewCert(f.ca, f.caKey, transport.CertOptions{
+		Role: transport.ServerCert, Datacenter: datacenter, Domain: "consul", Node: name, Days: 1,
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	id := datacenter + name
+	s := map[string]any{
+		"datacenter": datacenter, "primary_datacenter": "dc1", "node_name": name, "data_dir": filepath.Join(f.dir, id),
+		"server": true, "bootstrap_expect": size, "bind_addr": f.addr(dc, n), "client_addr": f.addr(dc, n),
+		"ports":   map[string]any{"dns": -1, "grpc": -1, "grpc_tls": -1},
+		"connect": map[string]any{"enabled": true, "enable_mesh_gateway_wan_federation": true},
+		"encrypt": f.key, "performance": map[string]any{"raft_multiplier": 1}, "log_level": "debug",
+		"retry_interval": "1s", "retry_interval_wan": "1s", "disable_update_check": true,
+		"gossip_wan": map[string]any{"probe_interval": "1s", "probe_timeout": "500ms", "gossip_interval": "200ms"},
+		"tls": map[string]any{
+			"defaults": map[string]any{
+				"ca_file": filepath.Join(f.dir, "ca.pem"), "cert_file": f.write(id+".pem", cert), "key_file": f.write(id+"-key.pem", key),
+				"verify_incoming": true, "verify_outgoing": true,
+			},
+			"internal_rpc": map[string]any{"verify_server_hostname": true},
+		},
+	}
+	if n > 1 {
+		s["retry_join"] = []string{f.addr(dc, 1)}
+	}
+	if dc > 1 {
+		s["primary_gateways"] = []string{f.gatewayAddr(1, 1), f.gatewayAddr(1, 2)}
+	}
+	return s
+}
+
+// agent starts an agent with settings.
+func (f *fleet) agent(name, ref string, settings map[string]any) *process {
+	f.t.Helper()
+	b, err := json.Marshal(settings)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f.run(name, ref, "agent", "-config-file", f.write(name+".json", b))
+}
+
+// servers starts the servers of a datacenter.
+func (f *fleet) servers(dc, size int, ref string) []*process {
+	f.t.Helper()
+	var out []*process
+	for n := 1; n <= size; n++ {
+		out = append(out, f.agent(fmt.Sprintf("dc%d-s%d", dc, n), ref, f.settings(dc, n, size)))
+	}
+	return out
+}
+
+// gateway starts our gateway number n of a datacenter, beside its first server.
+func (f *fleet) gateway(dc, n int) *process {
+	f.t.Helper()
+	addr := f.gatewayAddr(dc, n)
+	return f.run(fmt.Sprintf("dc%d-gw%d", dc, n), "", "connect", "gateway", "-register", "-expose-servers",
+		"-service", "mesh-gateway", "-proxy-id", "gw"+strconv.Itoa(n), "-address", addr, "-wan-address", addr,
+		"-admin-bind", net.JoinHostPort(f.addr(dc, 100+n), "19000"), "-http-addr", "http://"+net.JoinHostPort(f.addr(dc, 1), "8500"))
+}
+
+// do makes a request to a node and returns the body of a 200.
+func (f *fleet) do(method string, dc, node int, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(f.t.Context(), method, "http://"+net.JoinHostPort(f.addr(dc, node), "8500")+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, b)
+	}
+	return b, err
+}
+
+func (f *fleet) get(dc, node int, path string, out any) error {
+	b, err := f.do(http.MethodGet, dc, node, path, nil)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, out)
+}
+
+// put writes a key through a node, into the datacenter to.
+func (f *fleet) put(dc, node, to int, key, value string) error {
+	b, err := f.do(http.MethodPut, dc, node, fmt.Sprintf("/v1/kv/%s?dc=dc%d", key, to), []byte(value))
+	if err == nil && strings.TrimSpace(string(b)) != "true" {
+		err = fmt.Errorf("write of %s answered %s", key, b)
+	}
+	return err
+}
+
+// read reads a key through a node, from the datacenter from.
+func (f *fleet) read(dc, node, from int, key string) (string, error) {
+	b, err := f.do(http.MethodGet, dc, node, fmt.Sprintf("/v1/kv/%s?raw&dc=dc%d", key, from), nil)
+	return string(b), err
+}
+
+// alive checks that a server sees want members alive in its WAN pool.
+func (f *fleet) alive(dc, node, want int) error {
+	var members []struct {
+		Name   string
+		Status int
+	}
+	if err := f.get(dc, node, "/v1/agent/members?wan=1", &members); err != nil {
+		return err
+	}
+	alive := 0
+	for _, m := range members {
+		if m.Status == int(gossip.StatusAlive) {
+			alive++
+		}
+	}
+	if alive != want {
+		return fmt.Errorf("dc%d s%d sees %d members alive in the WAN, want %d: %v", dc, node, alive, want, members)
+	}
+	return nil
+}
+
+// published checks that a server knows gateways of as many datacenters.
+func (f *fleet) published(dc, node, datacenters int) error {
+	var states map[string][]any
+	if err := f.get(dc, node, "/v1/internal/federation-states/mesh-gateways", &states); err != nil {
+		return err
+	}
+	if len(states) != datacenters {
+		return fmt.Errorf("dc%d s%d knows gateways of %d datacenters, want %d", dc, node, len(states), datacenters)
+	}
+	return nil
+}
+
+// federated waits until every server of the datacenters sees all, and reads and
+// writes go both ways.
+func (f *fleet) federated(dcs, size int) {
+	f.t.Helper()
+	testkit.Eventually(f.t, func() error {
+		for dc := 1; dc <= dcs; dc++ {
+			for node := 1; node <= size; node++ {
+				if err := f.alive(dc, node, dcs*size); err != nil {
+					return err
+				}
+				if err := f.published(dc, node, dcs); err != nil {
+					return err
+				}
+			}
+			for to := 1; to <= dcs; to++ {
+				key, value := fmt.Sprintf("from-dc%d", dc), time.Now().String()
+				if err := f.put(dc, 1, to, key, value); err != nil {
+					return err
+				}
+				if got, err := f.read(dc, 1, to, key); err != nil || got != value {
+					return fmt.Errorf("read %s of dc%d from dc%d: got %q, %w", key, to, dc, got, err)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// reference returns the path of the reference's binary, or skips the test.
+func reference(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("ISTHMUS_REFERENCE")
+	if path == "" {
+		if os.Getenv("ISTHMUS_MUST_INTEROP") != "" {
+			t.Fatal("ISTHMUS_REFERENCE does not name the reference's binary")
+		}
+		t.Skip("skipped: ISTHMUS_REFERENCE does not name the reference's binary")
+	}
+	return path
+}
