@@ -57,6 +57,15 @@ func run(t *testing.T, r Runner) (stop func()) {
 	}
 }
 
+func asTTL(t *testing.T, r Runner) *TTL {
+	t.Helper()
+	ttl, ok := r.(*TTL)
+	if !ok {
+		t.Fatalf("got a %T", r)
+	}
+	return ttl
+}
+
 // advance moves the clock of a bubble and lets all that follows happen.
 func advance(d time.Duration) {
 	<-time.After(d)
@@ -168,7 +177,7 @@ func TestTTLExpiresAndUpdatesReset(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ttl := r.(*TTL)
+		ttl := asTTL(t, r)
 		ttl.Update(api.Passing, "early") // before it runs
 		defer run(t, r)()
 		want := []string{"0s passing early"}
@@ -193,7 +202,7 @@ func TestTTLResumesWithItsOutput(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.(*TTL).Resume("kept")
+		asTTL(t, r).Resume("kept")
 		defer run(t, r)()
 		advance(2 * time.Second)
 		got.expect(t, "1s critical TTL expired (last output before timeout follows): kept")
@@ -211,11 +220,11 @@ func TestTTLCutsLongOutput(t *testing.T) {
 		if kept == 0 {
 			kept = 4096
 		}
-		r.(*TTL).Update(api.Passing, strings.Repeat("x", kept))
+		asTTL(t, r).Update(api.Passing, strings.Repeat("x", kept))
 		if got != strings.Repeat("x", kept) {
 			t.Errorf("limit %d: cut what just fits", limit)
 		}
-		r.(*TTL).Update(api.Passing, strings.Repeat("x", 5000))
+		asTTL(t, r).Update(api.Passing, strings.Repeat("x", 5000))
 		if want := strings.Repeat("x", kept) + fmt.Sprintf(" ... (captured %d of 5000 bytes)", kept); got != want {
 			t.Errorf("limit %d: got %q", limit, got)
 		}

@@ -37,28 +37,24 @@ func newPoll(def *api.CheckType, probe func(ctx context.Context) (status, output
 
 // Run implements Runner.
 func (p *poll) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		limited, cancel := context.WithTimeout(ctx, p.timeout)
 		status, output := p.probe(limited)
 		cancel()
-		if ctx.Err() != nil {
-			return nil // what an aborted probe found says nothing
+		if ctx.Err() == nil { // what an aborted probe found says nothing
+			p.report(status, output)
 		}
-		p.report(status, output)
-		if !wait(ctx, p.interval) {
-			return nil
-		}
+		wait(ctx, p.interval)
 	}
+	return nil
 }
 
-// wait returns false when ctx is done first.
-func wait(ctx context.Context, d time.Duration) bool {
+// wait returns after d, or when ctx is done.
+func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-t.C:
-		return true
 	}
 }

@@ -41,10 +41,13 @@ var oddAnswers = map[string]any{
 	"GET /v1/agent/self": map[string]any{
 		"Config": map[string]any{}, "Stats": map[string]any{"agent": map[string]any{"b": "1", "a": "2"}, "z": map[string]any{}},
 	},
-	"GET /v1/kv/k":   []any{map[string]any{"Key": "k", "Value": "dg==", "CreateIndex": 1, "ModifyIndex": 1234567890123, "LockIndex": 3}},
-	"GET /v1/kv/k/":  []any{map[string]any{"Key": "k/<a>", "Value": "AAkK"}, map[string]any{"Key": "k/", "Value": nil}},
-	"PUT /v1/kv/k":   "true",
-	"PUT /v1/kv/p/x": "true",
+	"GET /v1/kv/k":          []any{map[string]any{"Key": "k", "Value": "dg==", "CreateIndex": 1, "ModifyIndex": 1234567890123, "LockIndex": 3}},
+	"GET /v1/kv/k/":         []any{map[string]any{"Key": "k/<a>", "Value": "AAoK"}, map[string]any{"Key": "k/", "Value": nil}},
+	"PUT /v1/kv/k":          "true",
+	"PUT /v1/kv/no":         "false",
+	"DELETE /v1/kv/no":      "false",
+	"DELETE /v1/kv/missing": "true",
+	"PUT /v1/kv/p/x":        "true",
 
 	"DELETE /v1/kv/k":  "true",
 	"DELETE /v1/kv/k/": "true",

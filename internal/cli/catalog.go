@@ -36,7 +36,7 @@ type catalogNodes struct {
 func (c *catalogNodes) Run(ctx context.Context, e *Env) error {
 	nodes, err := c.nodes(ctx, e)
 	if err != nil {
-		return failf("Error listing nodes: %w", err)
+		return err
 	}
 	if len(nodes) == 0 {
 		return e.nothing("nodes")
@@ -62,11 +62,14 @@ func (c *catalogNodes) nodes(ctx context.Context, e *Env) ([]*consul.Node, error
 	q.Near, q.NodeMeta, q.Filter = c.Near, c.NodeMeta, c.Filter
 	if c.Service == "" {
 		nodes, _, err := e.Client().Catalog().Nodes(q)
-		return nodes, err
+		if err != nil {
+			return nil, failf("Error listing nodes: %w", err)
+		}
+		return nodes, nil
 	}
 	instances, _, err := e.Client().Catalog().Service(c.Service, "", q)
 	if err != nil {
-		return nil, err
+		return nil, failf("Error listing nodes for service: %w", err)
 	}
 	nodes := make([]*consul.Node, len(instances))
 	for i, s := range instances {

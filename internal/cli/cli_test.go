@@ -44,15 +44,14 @@ func TestEveryCommandBinds(t *testing.T) {
 // all has a field of each kind.
 type all struct {
 	Text    string            `flag:"text" default:"x" doc:"t"`
-	Maybe   *string           `flag:"maybe" doc:"t"`
 	On      bool              `flag:"on" doc:"t"`
 	Yes     bool              `flag:"yes" default:"true" doc:"t"`
 	Number  int               `flag:"number" default:"3" doc:"t"`
-	Big     uint64            "flag:\"big\" doc:\"a `bignum`\""
+	Big     uint64            `flag:"big" doc:"t"`
 	List    []string          `flag:"list" doc:"t"`
 	Pairs   map[string]string `flag:"pair" doc:"t"`
 	First   string            `arg:"FIRST"`
-	Second  *string           `arg:"[SECOND]"`
+	Second  string            `arg:"[SECOND]"`
 	Further []string          `arg:"[REST...]"`
 }
 
@@ -64,19 +63,19 @@ func TestTagsBecomeFlagsAndArguments(t *testing.T) {
 		err := b.parse(args)
 		return b.runner.(*all), err
 	}
-	got, err := parse("--text=y", "-maybe", "", "-on", "-yes=false", "-number", "-7", "-big=18446744073709551615",
+	got, err := parse("--text=y", "-on", "-yes=false", "-number", "-7", "-big=18446744073709551615",
 		"-list=a", "-list=b,c", "-pair=k=v=w", "-pair=l=", "one", "two", "-three")
 	if err != nil {
 		t.Fatal(err)
 	}
 	switch {
-	case got.Text != "y", got.Maybe == nil || *got.Maybe != "", !got.On, got.Yes, got.Number != -7, got.Big != 1<<64-1,
+	case got.Text != "y", !got.On, got.Yes, got.Number != -7, got.Big != 1<<64-1,
 		!slices.Equal(got.List, []string{"a", "b,c"}), len(got.Pairs) != 2, got.Pairs["k"] != "v=w",
-		got.First != "one", got.Second == nil || *got.Second != "two", !slices.Equal(got.Further, []string{"-three"}):
+		got.First != "one", got.Second != "two", !slices.Equal(got.Further, []string{"-three"}):
 		t.Errorf("got %+v", got)
 	}
 	got, err = parse("one")
-	if err != nil || got.Text != "x" || got.Maybe != nil || got.On || !got.Yes || got.Number != 3 || got.Second != nil || got.Further != nil {
+	if err != nil || got.Text != "x" || got.On || !got.Yes || got.Number != 3 || got.Second != "" || got.Further != nil {
 		t.Errorf("defaults: got %+v, %v", got, err)
 	}
 	for _, args := range [][]string{{}, {"-number=x", "a"}, {"-big=-1", "a"}, {"-pair=x", "a"}, {"-on=maybe", "a"}, {"-nosuch", "a"}} {
@@ -94,13 +93,10 @@ func TestHelpOfEachKindOfFlag(t *testing.T) {
 
 Command Options
 
-  -big=<bignum>
-     a bignum
-
-  -list=<value>
+  -big=<uint>
      t
 
-  -maybe=<value>
+  -list=<value>
      t
 
   -number=<int>

@@ -139,20 +139,26 @@ func define(set *flag.FlagSet, v reflect.Value, name string, tag reflect.StructT
 			panic("cli: default of -" + name + ": " + err.Error())
 		}
 	}
-	doc := tag.Get("doc")
-	if v.Kind() == reflect.Bool {
-		set.BoolVar(v.Addr().Interface().(*bool), name, v.Bool(), doc)
-		return
-	}
-	if !strings.Contains(doc, "`") {
-		doc = "`" + kindName(v.Type()) + "`" + doc
-	}
-	set.Func(name, doc, func(text string) error { return assign(v, text) })
+	set.Var(fieldValue{v}, name, tag.Get("doc"))
 }
 
-// kindName is how help calls the values of a flag.
-func kindName(t reflect.Type) string {
-	switch t.Kind() {
+// fieldValue lets package flag fill a field.
+type fieldValue struct{ reflect.Value }
+
+// Set implements flag.Value.
+func (f fieldValue) Set(text string) error { return assign(f.Value, text) }
+
+// String implements flag.Value. Defaults are told by the doc of a flag.
+func (fieldValue) String() string { return "" }
+
+// IsBoolFlag says that the flag may stand alone.
+func (f fieldValue) IsBoolFlag() bool { return f.Kind() == reflect.Bool }
+
+// kind is how help calls the values of the flag.
+func (f fieldValue) kind() string {
+	switch f.Kind() {
+	case reflect.Bool:
+		return ""
 	case reflect.Map:
 		return "key=value"
 	case reflect.Int:
@@ -171,8 +177,6 @@ func assign(v reflect.Value, text string) error {
 	switch p := v.Addr().Interface().(type) {
 	case *string:
 		*p = text
-	case **string:
-		*p = &text
 	case *int:
 		n, err := strconv.Atoi(text)
 		if err != nil {

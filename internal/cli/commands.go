@@ -45,6 +45,7 @@ func commands() []Command {
 		rawCommand("agent", "Run an agent: a server or a client.", runAgent),
 		group("connect", "Run parts of the service mesh."),
 		command[connectGateway]("connect gateway", "Run the built-in mesh gateway."),
+		offline[demo]("demo", "Show datacenters that are federated through mesh gateways, on this machine."),
 	}
 }
 

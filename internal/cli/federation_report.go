@@ -79,7 +79,7 @@ func (f *federation) report(now time.Time) *report {
 		}
 		for _, g := range dc.gateways {
 			for _, node := range g.failing {
-				r.problem(dc.name, "gateway "+g.Address+" does not answer: "+g.Error, node, false)
+				r.problem(dc.name, "dialling gateway "+g.Address+" fails: "+g.Error, node, false)
 			}
 		}
 	}

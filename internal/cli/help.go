@@ -104,11 +104,11 @@ func listFlags(out io.Writer, title string, set *flag.FlagSet) {
 			_, _ = fmt.Fprintf(out, "\n%s\n", title) // a strings.Builder takes everything
 			title = ""
 		}
-		name, doc := flag.UnquoteUsage(f)
-		if name != "" {
-			name = "=<" + name + ">"
+		value := ""
+		if v, ok := f.Value.(fieldValue); ok && v.kind() != "" {
+			value = "=<" + v.kind() + ">"
 		}
-		_, _ = fmt.Fprintf(out, "\n  -%s%s\n%s", f.Name, name, wrap(doc, "     "))
+		_, _ = fmt.Fprintf(out, "\n  -%s%s\n%s", f.Name, value, wrap(f.Usage, "     "))
 	})
 }
 

@@ -32,9 +32,6 @@ func TestEnvironmentAndFlagsOfTheClient(t *testing.T) {
 	if token := ask("-token=from-flag").header.Get("X-Consul-Token"); token != "from-flag" {
 		t.Errorf("token: got %q, want the flag's", token)
 	}
-	if token := ask("-token=").header.Get("X-Consul-Token"); token != "" {
-		t.Errorf("token: got %q, want none", token)
-	}
 	file := filepath.Join(t.TempDir(), "token")
 	writeFile(t, file, "from-file\n")
 	t.Setenv("CONSUL_HTTP_TOKEN_FILE", file)

@@ -86,11 +86,17 @@ func (c *kvGet) detail(e *Env, p *consul.KVPair) error {
 	if session == "" {
 		session = "-"
 	}
-	const line = "%-17s%v\n"
-	return e.printf(line+line+line+line+line+line+line,
+	value := "Value\n"
+	if len(p.Value) > 0 {
+		value = fmt.Sprintf(kvDetail, "Value", c.value(p))
+	}
+	return e.printf(kvDetail+kvDetail+kvDetail+kvDetail+kvDetail+kvDetail+"%s",
 		"CreateIndex", p.CreateIndex, "Flags", p.Flags, "Key", p.Key, "LockIndex", p.LockIndex,
-		"ModifyIndex", p.ModifyIndex, "Session", session, "Value", c.value(p))
+		"ModifyIndex", p.ModifyIndex, "Session", session, value)
 }
+
+// kvDetail is a line of what is known of a key.
+const kvDetail = "%-17s%v\n"
 
 func (c *kvGet) value(p *consul.KVPair) string {
 	if c.Base64 {
@@ -100,15 +106,15 @@ func (c *kvGet) value(p *consul.KVPair) string {
 }
 
 type kvPut struct {
-	Acquire     bool    `flag:"acquire" doc:"Take the lock on the key for the session."`
-	Base64      bool    `flag:"base64" doc:"DATA is in base64."`
-	CAS         bool    `flag:"cas" doc:"Write only if the key's modify index is that of -modify-index; 0 is a key that does not exist."`
-	Flags       uint64  `flag:"flags" doc:"Number to keep beside the value."`
-	ModifyIndex uint64  `flag:"modify-index" doc:"Modify index that -cas compares with."`
-	Release     bool    `flag:"release" doc:"Give up the session's lock on the key."`
-	Session     string  `flag:"session" doc:"ID of the session for -acquire and -release."`
-	Key         string  `arg:"KEY"`
-	Data        *string `arg:"[DATA]"`
+	Acquire     bool   `flag:"acquire" doc:"Take the lock on the key for the session."`
+	Base64      bool   `flag:"base64" doc:"DATA is in base64."`
+	CAS         bool   `flag:"cas" doc:"Write only if the key's modify index is that of -modify-index; 0 is a key that does not exist."`
+	Flags       uint64 `flag:"flags" doc:"Number to keep beside the value."`
+	ModifyIndex uint64 `flag:"modify-index" doc:"Modify index that -cas compares with."`
+	Release     bool   `flag:"release" doc:"Give up the session's lock on the key."`
+	Session     string `flag:"session" doc:"ID of the session for -acquire and -release."`
+	Key         string `arg:"KEY"`
+	Data        string `arg:"[DATA]"`
 }
 
 func (*kvPut) Help() string {
@@ -121,12 +127,9 @@ func (c *kvPut) Run(ctx context.Context, e *Env) error {
 		return failf("Error! Missing -session (required with -acquire and -release)")
 	}
 	pair := &consul.KVPair{Key: c.Key, Flags: c.Flags, Session: c.Session, ModifyIndex: c.ModifyIndex}
-	if c.Data != nil {
-		data, err := e.data(*c.Data)
-		if err != nil {
-			return failf("Error! Failed to read %w", err)
-		}
-		pair.Value = data
+	var err error
+	if pair.Value, err = e.data(c.Data); err != nil {
+		return failf("Error! Failed to read %w", err)
 	}
 	if c.Base64 {
 		value, err := base64.StdEncoding.DecodeString(string(pair.Value))

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -208,45 +207,6 @@ func TestReferenceAgainstItsOwnAgent(t *testing.T) {
 	compare(t, binary, list)
 }
 
-// TestReferenceAgainstOddAnswers has both talk to a fake node, and compares what
-// they ask it as well.
-func TestReferenceAgainstOddAnswers(t *testing.T) {
-	binary := reference(t)
-	node := newFakeNode(t, oddAnswers)
-	t.Chdir(t.TempDir())
-	writeFile(t, "web.hcl", `service { name = "web" check { http = "http://x" interval = "60s" } }`)
-	for _, line := range []string{
-		"members", "members -detailed", "members -wan", "members -status=^(left|failed)$", "members -status=nosuch", "members -filter=x",
-		"catalog nodes", "catalog nodes -detailed", "catalog nodes -service=web", "catalog nodes -near=x -node-meta=a=b",
-		"catalog services", "catalog services -tags", "catalog services -node=x", "catalog services -node=x -tags", "catalog datacenters",
-		"info", "force-leave x", "force-leave -prune x", "force-leave -prune -wan x", "force-leave -wan a/b", "join a b", "join -wan a", "reload", "leave",
-		"kv put -session=s k v", "kv put -flags=3 -acquire -session=s k v", "kv put -release -session=s k v", "kv put -cas -modify-index=7 k v",
-		"kv put -cas k v", "kv delete -cas -modify-index=4 k", "kv delete -recurse k", "kv delete k/", "kv get -stale -datacenter=dc2 k",
-		"kv get -namespace=n -partition=p k", "kv get -recurse k/", "kv get -keys k/", "kv export k",
-		`kv import -prefix=p [{"key":"/x","value":""}]`, `kv import -prefix=/p/ [{"key":"x"}]`,
-		"services register -name=a", "services register web.hcl", "services deregister -id=a", "services deregister web.hcl",
-		"services register -name=a -namespace=n", "members -partition=p", "kv get -token=t k",
-	} {
-		t.Run(strings.ReplaceAll(line, "/", "|"), func(t *testing.T) {
-			args := strings.Fields(line)
-			want, wantSeen := runReference(t, binary, "", args...), node.requests()
-			got, gotSeen := run(t, args...), node.requests()
-			got.expect(t, want.code, want.stdout, want.stderr)
-			if len(gotSeen) != len(wantSeen) {
-				t.Fatalf("requests: got %v, want %v", gotSeen, wantSeen)
-			}
-			for i, g := range gotSeen {
-				if w := wantSeen[i]; g.line != w.line || !strings.HasPrefix(w.line, "PUT /v1/agent/service/register") && g.body != w.body {
-					t.Errorf("request: got %q %q, want %q %q", g.line, g.body, w.line, w.body)
-				}
-				if g, w := g.header.Get("X-Consul-Token"), wantSeen[i].header.Get("X-Consul-Token"); g != w {
-					t.Errorf("token: got %q, want %q", g, w)
-				}
-			}
-		})
-	}
-}
-
 // newSession makes a session that ends with the agent.
 func newSession(t *testing.T, addr string) string {
 	t.Helper()
@@ -264,14 +224,4 @@ func newSession(t *testing.T, addr string) string {
 		t.Fatal(err)
 	}
 	return strings.Split(string(body), `"`)[3]
-}
-
-func writeFile(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -380,7 +380,7 @@ func (l *Log) Bootstrap(servers []Server) error {
 	l.starting.Unlock()
 	a := l.ask(context.Background(), false, func(r *raft.Raft) answer {
 		err := r.BootstrapCluster(c).Error()
-		if err == nil && l.alone() {
+		if err == nil && first(servers) == l.cfg.ID {
 			l.campaign()
 		}
 		return answer{err: err}
@@ -389,6 +389,18 @@ func (l *Log) Bootstrap(servers []Server) error {
 		return fmt.Errorf("bootstrap: %w", a.err)
 	}
 	return nil
+}
+
+// first is the server that stands for the first election at once, so that it need
+// not wait for a timer. The others would only take votes from it.
+func first(servers []Server) string {
+	lowest := ""
+	for _, s := range servers {
+		if s.Voter && (lowest == "" || s.ID < lowest) {
+			lowest = s.ID
+		}
+	}
+	return lowest
 }
 
 // Servers is the latest configuration.

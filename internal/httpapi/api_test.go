@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -241,7 +242,7 @@ func TestTooLargeBodiesAreNotRead(t *testing.T) {
 		{"/v1/catalog/register", -1, maxBody + 64<<10},
 	} {
 		body := &endless{}
-		r := httptest.NewRequest("PUT", c.target, body)
+		r := httptest.NewRequest(http.MethodPut, c.target, body)
 		r.ContentLength = c.length
 		w := httptest.NewRecorder()
 		a.ServeHTTP(w, r)
@@ -276,7 +277,7 @@ func TestLargeAnswersAreCompressedForWhoeverCanReadIt(t *testing.T) {
 		if got := w.Header().Get("Content-Encoding") == "gzip"; got != c.zipped {
 			t.Errorf("%s with %q: got gzip %v", c.target, c.accept, got)
 		}
-		if w.Header().Get("Content-Length") != fmt.Sprint(w.Body.Len()) {
+		if w.Header().Get("Content-Length") != strconv.Itoa(w.Body.Len()) {
 			t.Errorf("got Content-Length %s of %d bytes", w.Header().Get("Content-Length"), w.Body.Len())
 		}
 		if c.zipped {

@@ -7,9 +7,6 @@ import (
 	"isthmus/internal/wire"
 )
 
-// shown renders an answer as it is.
-func shown[T any](_ *request, v T) (any, error) { return v, nil }
-
 // listed renders a list, which is never null.
 func listed[T any](_ *request, list []T) (any, error) {
 	if list == nil {
@@ -139,10 +136,6 @@ func catalogDeregister(q *request) error {
 	return q.json(true)
 }
 
-// nodeList renders a node with its instances; of an unknown node both are null.
-func nodeList(_ *request, list api.NodeServiceList) (any, error) {
-	if list.Node == nil {
-		list.Services = nil
-	}
-	return list, nil
-}
+func byID(_ *request, n *api.NodeServices) (any, error) { return nodeByID{n}, nil }
+
+func inOrder(_ *request, n api.NodeServiceList) (any, error) { return nodeInOrder(n), nil }

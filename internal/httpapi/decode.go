@@ -65,7 +65,7 @@ func spell(v any, t reflect.Type) (any, error) {
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		switch t.Kind() { //nolint:exhaustive // the rest has no keys
+		switch t.Kind() {
 		case reflect.Struct:
 			return spellStruct(v, t)
 		case reflect.Map:

@@ -29,8 +29,14 @@ func (f fakeCaller) Call(ctx context.Context, r *rpc.Request) (rpc.Meta, error) 
 // on makes f the answer to m.
 func on[In, Out any](f fakeCaller, m rpc.Method[In, Out], answer func(h rpc.Header, in *In) (Out, rpc.Meta, error)) {
 	f[m.Name] = func(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
-		out, meta, err := answer(r.Header, r.In.(*In))
-		*r.Out.(*Out) = out
+		in, okIn := r.In.(*In)
+		out, okOut := r.Out.(*Out)
+		if !okIn || !okOut {
+			return rpc.Meta{}, fmt.Errorf("%s called with %T and %T", m.Name, r.In, r.Out)
+		}
+		var meta rpc.Meta
+		var err error
+		*out, meta, err = answer(r.Header, in)
 		return meta, err
 	}
 }
@@ -112,6 +118,7 @@ func (l *fakeLocal) UpdateTTL(id, status, output string) error {
 func (l *fakeLocal) Service(id string) *api.NodeService    { return l.services[id] }
 func (l *fakeLocal) Services() map[string]*api.NodeService { return l.services }
 func (l *fakeLocal) Checks() map[string]*api.HealthCheck   { return l.checks }
+
 func config(caller rpc.Caller) Config {
 	return Config{
 		Datacenter: "dc1", Primary: "dc1", Node: "n1", NodeID: "id1", Build: "1.16.4", Version: "0.1", Server: true,

@@ -36,14 +36,14 @@ type exchange struct {
 	header               string // "Name: value"
 }
 
-var noPath = api.Known(api.NoPath, nil)
+var errNoPath = api.Known(api.NoPath, nil)
 
 // exchanges are sent in this order, so that later ones see what earlier ones
 // wrote.
 var exchanges = []exchange{
 	{method: "GET", target: "/v1/status/leader"},
 	{method: "GET", target: "/v1/status/peers"},
-	{method: "GET", target: "/v1/status/leader?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/status/leader?dc=nope", err: errNoPath},
 	{method: "HEAD", target: "/v1/status/leader"},
 	{method: "OPTIONS", target: "/v1/status/leader"},
 	{method: "DELETE", target: "/v1/status/leader"},
@@ -74,7 +74,7 @@ var exchanges = []exchange{
 	{method: "GET", target: "/v1/kv/?keys&separator=/"},
 	{method: "GET", target: "/v1/kv/zz?keys"},
 	{method: "GET", target: "/v1/kv/zz?recurse"},
-	{method: "GET", target: "/v1/kv/a?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/kv/a?dc=nope", err: errNoPath},
 	{method: "GET", target: "/v1/kv/a?index=x"},
 	{method: "GET", target: "/v1/kv/a?index=-1"},
 	{method: "GET", target: "/v1/kv/a?wait=x"},
@@ -91,7 +91,7 @@ var exchanges = []exchange{
 	{method: "DELETE", target: "/v1/kv/a?cas=1"},
 	{method: "DELETE", target: "/v1/kv/a?cas=1&recurse"},
 	{method: "DELETE", target: "/v1/kv/dir?recurse"},
-	{method: "PUT", target: "/v1/kv/a?dc=nope", body: "x", err: noPath},
+	{method: "PUT", target: "/v1/kv/a?dc=nope", body: "x", err: errNoPath},
 	{method: "PUT", target: "/v1/kv/big", body: strings.Repeat("x", 600000)},
 	{method: "GET", target: "//v1/kv/a"},
 	{method: "GET", target: "/v1/kv//a?x=1"},
@@ -107,12 +107,12 @@ var exchanges = []exchange{
 	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"ext","Address":"10.0.0.9","NodeMeta":{"a":"b"},"TaggedAddresses":{"wan":"1.2.3.4"},
 		"Service":{"Service":"db","ID":"db1","Port":5432,"Tags":["m","<&>"],"Meta":{"v":"1"},"TaggedAddresses":{"wan":{"Address":"1.2.3.4","Port":5}},"Weights":{"Passing":3,"Warning":1}},
 		"Checks":[{"CheckID":"c1","Name":"alive","Status":"warning","ServiceID":"db1","Definition":{"TCP":"x:1","Interval":"10s","Timeout":"1s","DeregisterCriticalServiceAfter":"90m"}}]}`},
-	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"gw","Address":"10.0.0.8","Service":{"Service":"mesh-gateway","Kind":"mesh-gateway","Port":443,"Meta":{"consul-wan-federation":"1"},"Proxy":{"Config":{"a":1}}}}`},
+	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"gw","Address":"10.0.0.8","Check":{"Name":"bare"},"Service":{"Service":"mesh-gateway","Kind":"mesh-gateway","Port":443,"Meta":{"consul-wan-federation":"1"},"Proxy":{"Config":{"a":1}}}}`},
 	{method: "PUT", target: "/v1/catalog/register", body: ``},
 	{method: "PUT", target: "/v1/catalog/register", body: `{`},
 	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"n1","Address":"1.1.1.1","foo":1}`},
 	{method: "PUT", target: "/v1/catalog/register", body: `{}`, err: api.Errorf(api.Invalid, "Must provide node")},
-	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"n1","Address":"1.1.1.1","Datacenter":"nope"}`, err: noPath},
+	{method: "PUT", target: "/v1/catalog/register", body: `{"Node":"n1","Address":"1.1.1.1","Datacenter":"nope"}`, err: errNoPath},
 	{method: "PUT", target: "/v1/catalog/deregister", body: `{}`, err: api.Errorf(api.Invalid, "Must provide node")},
 	{method: "PUT", target: "/v1/catalog/deregister", body: `{"Node":"unknown"}`},
 	{method: "GET", target: "/v1/catalog/register"},
@@ -126,7 +126,7 @@ var exchanges = []exchange{
 	{method: "GET", target: "/v1/catalog/nodes?max_stale=1s"},
 	{method: "GET", target: "/v1/catalog/nodes?max_stale=x"},
 	{method: "GET", target: "/v1/catalog/nodes", header: "Cache-Control: max-age=x"},
-	{method: "GET", target: "/v1/catalog/nodes?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/catalog/nodes?dc=nope", err: errNoPath},
 	{method: "GET", target: "/v1/catalog/nodes?node-meta=x:y"},
 	{method: "GET", target: "/v1/catalog/services"},
 	{method: "GET", target: "/v1/catalog/service/db"},
@@ -139,6 +139,9 @@ var exchanges = []exchange{
 	{method: "GET", target: "/v1/catalog/node/"},
 	{method: "GET", target: "/v1/catalog/node-services/ext"},
 	{method: "GET", target: "/v1/catalog/node-services/none"},
+	{method: "GET", target: "/v1/catalog/node/gw"},
+	{method: "GET", target: "/v1/catalog/node-services/gw"},
+	{method: "GET", target: "/v1/health/service/mesh-gateway"},
 	{method: "GET", target: "/v1/health/service/db"},
 	{method: "GET", target: "/v1/health/service/db?pretty"},
 	{method: "GET", target: "/v1/health/service/db?passing"},
@@ -157,7 +160,7 @@ var exchanges = []exchange{
 
 	{method: "GET", target: "/v1/internal/federation-states"},
 	{method: "GET", target: "/v1/internal/federation-states/mesh-gateways"},
-	{method: "GET", target: "/v1/internal/federation-states?dc=nope", err: noPath},
+	{method: "GET", target: "/v1/internal/federation-states?dc=nope", err: errNoPath},
 	{method: "GET", target: "/v1/internal/federation-state/dc1"},
 	{method: "GET", target: "/v1/internal/federation-state/none"},
 	{method: "GET", target: "/v1/internal/federation-state/"},
@@ -203,7 +206,7 @@ func TestAnswersAsTheReference(t *testing.T) {
 	local := &fakeLocal{}
 	for i, x := range exchanges {
 		want := recorded[i]
-		if want.Request.Method != x.method || want.Request.RequestURI != x.target {
+		if want.method != x.method || want.target != x.target {
 			t.Fatalf("%s is out of date at %s %s: record it anew with ISTHMUS_REFERENCE", goldenFile, x.method, x.target)
 		}
 		loadLocal(local, x, want)
@@ -212,13 +215,13 @@ func TestAnswersAsTheReference(t *testing.T) {
 			cfg.Local = local
 			cfg.Monitor = func(context.Context, slog.Level, bool, func([]byte) error) error { return nil }
 			w := send(t, New(cfg), x)
-			if w.Code != want.StatusCode {
-				t.Errorf("got status %d, want %d", w.Code, want.StatusCode)
+			if w.Code != want.status {
+				t.Errorf("got status %d, want %d", w.Code, want.status)
 			}
-			if got, want := bodyOf(x, w.Result()), bodyOf(x, want); got != want {
+			if got, want := bodyOf(x, w.Body.Bytes()), bodyOf(x, want.body); got != want {
 				t.Errorf("got body\n%s\nwant\n%s", got, want)
 			}
-			got, wanted := comparable(w.Header(), w.Code), comparable(want.Header, want.StatusCode)
+			got, wanted := decisive(w.Header(), w.Code), decisive(want.header, want.status)
 			if !maps.EqualFunc(got, wanted, slices.Equal) {
 				t.Errorf("got headers\n%v\nwant\n%v", got, wanted)
 			}
@@ -238,27 +241,15 @@ func send(t *testing.T, h http.Handler, x exchange) *httptest.ResponseRecorder {
 var contentHash = regexp.MustCompile(`"ContentHash":"[0-9a-f]+"`)
 
 // bodyOf is the body without what may differ.
-func bodyOf(x exchange, res *http.Response) string {
-	b, _ := io.ReadAll(res.Body)
+func bodyOf(x exchange, b []byte) string {
 	if x.method == http.MethodHead {
 		return ""
 	}
-	b = contentHash.ReplaceAll(b, []byte(`"ContentHash":"x"`))
-	if !bytes.Contains(b, []byte(`"Definition"`)) {
-		return string(b)
-	}
-	// The reference puts the durations of a check's definition before its other
-	// fields; order means nothing there.
-	var v any
-	if json.Unmarshal(b, &v) != nil {
-		return string(b)
-	}
-	b, _ = json.Marshal(v)
-	return string(b)
+	return string(contentHash.ReplaceAll(b, []byte(`"ContentHash":"x"`)))
 }
 
-// comparable drops headers in which the two may differ.
-func comparable(h http.Header, status int) http.Header {
+// decisive drops headers in which the two may differ.
+func decisive(h http.Header, status int) http.Header {
 	h = h.Clone()
 	h.Del("Date")
 	h.Del("Content-Length") // the reference leaves it out at times
@@ -276,7 +267,7 @@ func comparable(h http.Header, status int) http.Header {
 // replay is servers that answer what the reference's did.
 type replay struct {
 	x    exchange
-	want *http.Response
+	want answer
 }
 
 func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
@@ -284,16 +275,18 @@ func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
 		return rpc.Meta{}, p.x.err
 	}
 	var meta rpc.Meta
-	h := p.want.Header
+	h, b := p.want.header, p.want.body
 	meta.Index, _ = strconv.ParseUint(h.Get("X-Consul-Index"), 10, 64)
 	meta.KnownLeader = h.Get("X-Consul-Knownleader") == "true"
-	b, _ := io.ReadAll(p.want.Body)
-	p.want.Body = io.NopCloser(bytes.NewReader(b))
 	switch {
-	case r.Name == wire.CatalogRegister.Name || r.Name == wire.CatalogDeregister.Name, p.want.StatusCode != http.StatusOK:
+	case r.Name == wire.CatalogRegister.Name || r.Name == wire.CatalogDeregister.Name, p.want.status != http.StatusOK:
 		return meta, nil
 	case h.Get("Content-Type") == "text/plain":
-		*r.Out.(*[]*api.KVPair) = []*api.KVPair{{Value: b}}
+		out, ok := r.Out.(*[]*api.KVPair)
+		if !ok {
+			return meta, fmt.Errorf("%s has no entries", r.Name)
+		}
+		*out = []*api.KVPair{{Value: b}}
 		return meta, nil
 	case r.Name == wire.FederationGet.Name:
 		var flat struct{ State json.RawMessage }
@@ -317,22 +310,29 @@ func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
 }
 
 // loadLocal gives the fake node the state that an answer of the reference shows.
-func loadLocal(l *fakeLocal, x exchange, want *http.Response) {
-	b, _ := io.ReadAll(want.Body)
-	want.Body = io.NopCloser(bytes.NewReader(b))
+func loadLocal(l *fakeLocal, x exchange, want answer) {
 	switch x.target {
 	case "/v1/agent/services":
 		l.services = nil
-		_ = json.Unmarshal(b, &l.services)
+		_ = json.Unmarshal(want.body, &l.services)
 	case "/v1/agent/checks":
 		l.checks = nil
-		_ = json.Unmarshal(b, &l.checks)
+		_ = json.Unmarshal(want.body, &l.checks)
 	}
+}
+
+// answer is what the reference answered.
+type answer struct {
+	method, target string
+	status         int
+	header         http.Header
+	body           []byte
 }
 
 // recordedAnswers reads the golden file, which is written first when
 // ISTHMUS_REFERENCE names the reference's binary.
-func recordedAnswers(t *testing.T) []*http.Response {
+func recordedAnswers(t *testing.T) []answer {
+	t.Helper()
 	if binary := os.Getenv("ISTHMUS_REFERENCE"); binary != "" {
 		record(t, binary)
 	}
@@ -340,17 +340,16 @@ func recordedAnswers(t *testing.T) []*http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	in := bufio.NewReader(f)
-	var out []*http.Response
+	var out []answer
 	for {
 		line, err := in.ReadString('\n')
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		method, target, _ := strings.Cut(strings.TrimSpace(line), " ")
-		req := &http.Request{Method: method, RequestURI: target}
-		res, err := http.ReadResponse(in, req)
+		res, err := http.ReadResponse(in, &http.Request{Method: method})
 		if err != nil {
 			t.Fatalf("answer to %s %s: %v", method, target, err)
 		}
@@ -358,9 +357,9 @@ func recordedAnswers(t *testing.T) []*http.Response {
 		if err != nil {
 			t.Fatalf("answer to %s %s: %v", method, target, err)
 		}
-		res.Body = io.NopCloser(bytes.NewReader(b))
+		_ = res.Body.Close()
 		_, _ = in.ReadString('\n')
-		out = append(out, res)
+		out = append(out, answer{method, target, res.StatusCode, res.Header, b})
 	}
 	if len(out) != len(exchanges) {
 		t.Fatalf("%s has %d answers to %d requests: record it anew with ISTHMUS_REFERENCE", goldenFile, len(out), len(exchanges))
@@ -370,6 +369,7 @@ func recordedAnswers(t *testing.T) []*http.Response {
 
 // record sends the exchanges to the reference and writes the golden file.
 func record(t *testing.T, binary string) {
+	t.Helper()
 	addr := startReference(t, binary)
 	var out bytes.Buffer
 	for _, x := range exchanges {
@@ -382,7 +382,7 @@ func record(t *testing.T, binary string) {
 			header = x.header + "\r\n"
 		}
 		go func() { // The reference may answer before it has read it all.
-			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: reference\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s",
+			_, _ = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: reference\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s",
 				x.method, x.target, len(x.body), header, x.body)
 		}()
 		res, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: x.method})
@@ -390,7 +390,8 @@ func record(t *testing.T, binary string) {
 			t.Fatalf("%s %s: %v", x.method, x.target, err)
 		}
 		b, _ := io.ReadAll(res.Body)
-		conn.Close()
+		_ = res.Body.Close()
+		_ = conn.Close()
 		res.Body, res.ContentLength, res.TransferEncoding = io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
 		if x.method == http.MethodHead {
 			res.ContentLength = 0
@@ -408,6 +409,7 @@ func record(t *testing.T, binary string) {
 }
 
 func startReference(t *testing.T, binary string) (addr string) {
+	t.Helper()
 	ports := make([]string, 4)
 	for i := range ports {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -415,7 +417,7 @@ func startReference(t *testing.T, binary string) (addr string) {
 			t.Fatal(err)
 		}
 		_, ports[i], _ = net.SplitHostPort(ln.Addr().String())
-		ln.Close()
+		_ = ln.Close()
 	}
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), binary, "agent", "-server", "-bootstrap-expect=1", "-node=n1", "-bind=127.0.0.1",
@@ -437,7 +439,7 @@ func startReference(t *testing.T, binary string) (addr string) {
 			continue
 		}
 		b, _ := io.ReadAll(res.Body)
-		res.Body.Close()
+		_ = res.Body.Close()
 		if res.StatusCode == http.StatusOK && len(b) > 2 {
 			return addr
 		}

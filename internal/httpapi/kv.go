@@ -166,7 +166,7 @@ const valueHelp = "See https://www.consul.io/docs/agent/config/config-files#kv_m
 
 // value reads the body, which is a key's value.
 func (q *request) value() ([]byte, error) {
-	limit := int64(min(q.api.cfg.MaxValueSize, 1<<40)) //nolint:gosec // capped
+	limit := int64(min(q.api.cfg.MaxValueSize, 1<<40))
 	if q.ContentLength > limit {
 		q.w.Header().Set("Connection", "close") // the body is not read
 		return nil, api.Errorf(api.TooLarge, "Request body(%d bytes) too large, max size: %d bytes. %s", q.ContentLength, limit, valueHelp)

@@ -24,8 +24,8 @@ func routes() []route {
 		{get, "/v1/catalog/nodes", "Nodes.", read(wire.CatalogNodes, dcQuery, byHand(appendNode))},
 		{get, "/v1/catalog/services", "Names of the services, each with the tags of its instances.", read(wire.CatalogServices, dcQuery, tagged)},
 		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, byHand(appendServiceNode))},
-		{get, "/v1/catalog/node/", "A node and its instances by id.", read(wire.CatalogNodeServices, nodeQuery, shown)},
-		{get, "/v1/catalog/node-services/", "A node and its instances as a list.", read(wire.CatalogNodeServiceList, nodeQuery, nodeList)},
+		{get, "/v1/catalog/node/", "A node and its instances by id.", read(wire.CatalogNodeServices, nodeQuery, byID)},
+		{get, "/v1/catalog/node-services/", "A node and its instances as a list.", read(wire.CatalogNodeServiceList, nodeQuery, inOrder)},
 		{put, "/v1/catalog/register", "Puts a node, an instance and checks into the catalog, past the agents.", catalogRegister},
 		{put, "/v1/catalog/deregister", "Takes a node, an instance or a check out of the catalog, past the agents.", catalogDeregister},
 

@@ -66,9 +66,8 @@ func federationStatus(q *request) error {
 		wg.Go(func() {
 			view, _, err := wire.FederationStatus.Call(ctx, peer, rpc.Header{Token: q.token(), AllowStale: true}, wire.Empty{})
 			if err != nil {
-				out.Servers[i].Node, out.Servers[i].ServerView.Datacenter = peer.Node, cfg.Datacenter
+				view = wire.ServerView{Node: peer.Node, Datacenter: cfg.Datacenter}
 				out.Servers[i].Error = err.Error()
-				return
 			}
 			out.Servers[i].ServerView = view
 		})

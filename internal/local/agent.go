@@ -201,7 +201,7 @@ func (a *Agent) UpdateTTL(checkID, status, output string) error {
 	}
 	ttl, ok := c.runner.(*checks.TTL)
 	if !ok {
-		return fmt.Errorf("CheckID %q does not have associated TTL", checkID)
+		return api.Errorf(api.Internal, "CheckID %q does not have associated TTL", checkID)
 	}
 	ttl.Update(status, output)
 	a.mu.Lock()

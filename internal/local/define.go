@@ -94,10 +94,6 @@ func validateService(def *api.ServiceDefinition) error {
 		return api.Errorf(api.Invalid, "Invalid service name or ID %q: it contains a control character", serviceID(def))
 	case serviceID(def) == api.ConsulService:
 		return api.Errorf(api.Invalid, "Invalid service ID %q: it is reserved for servers", api.ConsulService)
-	case unspecified(def.Address):
-		return api.Errorf(api.Invalid, "Invalid service address")
-	case def.Port < 0 || def.Port > maxPort:
-		return api.Errorf(api.Invalid, "Invalid service port %d: it must be between 0 and %d", def.Port, maxPort)
 	case def.Connect != nil && def.Connect.SidecarService != nil:
 		return api.Errorf(api.NotBuilt, "service %q: connect.sidecar_service is not built yet", serviceID(def))
 	case def.Kind == api.MeshGateway && def.Port == 0:
@@ -105,15 +101,28 @@ func validateService(def *api.ServiceDefinition) error {
 	case def.Kind == "connect-proxy" && (def.Proxy == nil || def.Proxy.DestinationServiceName == ""):
 		return api.Errorf(api.Invalid, "Validation failed: Proxy.DestinationServiceName must be non-empty for Connect proxy services")
 	}
+	if err := validateAddresses(def); err != nil {
+		return err
+	}
+	if err := validateMeta(def.Meta, def.Kind); err != nil {
+		return err
+	}
+	return validateWeights(def.Weights)
+}
+
+func validateAddresses(def *api.ServiceDefinition) error {
+	switch {
+	case unspecified(def.Address):
+		return api.Errorf(api.Invalid, "Invalid service address")
+	case def.Port < 0 || def.Port > maxPort:
+		return api.Errorf(api.Invalid, "Invalid service port %d: it must be between 0 and %d", def.Port, maxPort)
+	}
 	for tag, at := range def.TaggedAddresses {
 		if at.Port < 0 || at.Port > maxPort {
 			return api.Errorf(api.Invalid, "Invalid port %d of tagged address %q: it must be between 0 and %d", at.Port, tag, maxPort)
 		}
 	}
-	if err := validateMeta(def.Meta, def.Kind); err != nil {
-		return api.Errorf(api.Invalid, "Invalid Service Meta: %w", err)
-	}
-	return validateWeights(def.Weights)
+	return nil
 }
 
 // unspecified tells whether nobody could connect to the address.
@@ -123,17 +132,19 @@ func unspecified(address string) bool {
 }
 
 func validateMeta(meta map[string]string, kind string) error {
+	const wrong = "Invalid Service Meta: "
 	if len(meta) > maxMetaPairs {
-		return fmt.Errorf("Node metadata cannot contain more than %d key/value pairs", maxMetaPairs) //nolint:staticcheck // the protocol's text
+		return api.Errorf(api.Invalid, wrong+"Node metadata cannot contain more than %d key/value pairs", maxMetaPairs)
 	}
 	for _, key := range slices.Sorted(maps.Keys(meta)) {
-		if wrong := wrongMeta(key, meta[key], kind); wrong != "" {
-			return fmt.Errorf("Couldn't load metadata pair ('%s', '%s'): %s", key, meta[key], wrong) //nolint:staticcheck // the protocol's text
+		if why := wrongMeta(key, meta[key], kind); why != "" {
+			return api.Errorf(api.Invalid, wrong+"Couldn't load metadata pair ('%s', '%s'): %s", key, meta[key], why)
 		}
 	}
 	return nil
 }
 
+// wrongMeta tells why a pair cannot be, if so.
 func wrongMeta(key, value, kind string) string {
 	allowed := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'

@@ -176,6 +176,12 @@ func TestConfigurationTakesOverWhatWasKept(t *testing.T) {
 	if a.Checks()["extra"] == nil {
 		t.Error("the check added to a configured service is lost")
 	}
+	must(t, a.RemoveCheck("extra"))
+	must(t, a.SetConfigured([]api.ServiceDefinition{{Name: "conf"}, def}, nil))
+	if a.Checks()["extra"] != nil {
+		t.Error("a removed check came back")
+	}
+	must(t, a.AddCheck(api.CheckType{Name: "extra", TTL: hours(1)}, "conf"))
 
 	a = newAgent(t, newCatalog(), keep)
 	must(t, a.SetConfigured(nil, nil)) // neither is configured any more
@@ -185,6 +191,53 @@ func TestConfigurationTakesOverWhatWasKept(t *testing.T) {
 	if left := files(t, dir); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
+}
+
+func TestConfigurationTakesOverWhatIsAlike(t *testing.T) {
+	dir := t.TempDir()
+	a := newAgent(t, newCatalog(), func(cfg *Config) { cfg.Dir = dir })
+	single := api.CheckType{CheckID: "disk", Name: "disk", TTL: hours(1)}
+	must(t, a.AddService(web(), false))
+	must(t, a.AddCheck(single, ""))
+	must(t, a.SetConfigured([]api.ServiceDefinition{web()}, []CheckDefinition{{CheckType: single}}))
+	if left := files(t, dir); len(left) > 0 {
+		t.Errorf("left are %v", left)
+	}
+	must(t, a.SetConfigured(nil, nil))
+	if len(a.Services()) > 0 || len(a.Checks()) > 0 {
+		t.Errorf("got %v and %v", a.Services(), a.Checks())
+	}
+}
+
+func TestRegistrationTakesOverWhatIsConfiguredAlike(t *testing.T) {
+	dir := t.TempDir()
+	keep := func(cfg *Config) { cfg.Dir = dir }
+	a := newAgent(t, newCatalog(), keep)
+	must(t, a.SetConfigured([]api.ServiceDefinition{web()}, nil))
+	must(t, a.AddService(web(), false))
+	must(t, a.SetConfigured(nil, nil))
+	for _, a := range []*Agent{a, newAgent(t, newCatalog(), keep)} {
+		if len(a.Services()) != 1 || len(a.Checks()) != 1 {
+			t.Errorf("got %v and %v", a.Services(), a.Checks())
+		}
+	}
+}
+
+func TestOldStateIsNoStateOfACheckConfiguredLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		keep := func(cfg *Config) { cfg.Dir = dir }
+		def := []CheckDefinition{{CheckType: api.CheckType{Name: "disk", TTL: api.Duration(time.Minute)}}}
+		a := newAgent(t, newCatalog(), keep)
+		must(t, a.SetConfigured(nil, def))
+		must(t, a.UpdateTTL("disk", api.Passing, "fine"))
+		a = newAgent(t, newCatalog(), keep)
+		advance(2 * time.Minute)
+		must(t, a.SetConfigured(nil, def))
+		if got := a.Checks()["disk"]; got.Status != api.Critical {
+			t.Errorf("got %+v", got)
+		}
+	})
 }
 
 func TestAgentWithoutDirectoryKeepsNothing(t *testing.T) {

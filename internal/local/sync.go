@@ -35,13 +35,10 @@ const (
 func (a *Agent) runSync(ctx context.Context) error {
 	retry := firstRetry
 	var nextCompare time.Time
-	for {
+	for ctx.Err() == nil {
 		compare := !time.Now().Before(nextCompare)
 		refused, err := a.syncOnce(ctx, compare)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if problem := errors.Join(err, refused); problem != nil {
+		if problem := errors.Join(err, refused); problem != nil && ctx.Err() == nil {
 			a.logBehind(ctx, problem, retry)
 			// Who failed together shall not return together.
 			nextCompare = time.Now().Add(retry/2 + rand.N(retry/2)) //nolint:gosec // spreads load, hides nothing
@@ -62,10 +59,8 @@ func (a *Agent) runSync(ctx context.Context) error {
 			retry, nextCompare = firstRetry, time.Time{}
 		}
 		timer.Stop()
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
+	return nil
 }
 
 // logBehind tells of the first failure in a row.

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"isthmus/api"
@@ -17,7 +16,7 @@ func Hold(ctx context.Context, hold time.Duration, r *Request, try func() (Meta,
 		limit += min(r.Header.MaxWait, MaxWait)
 	}
 	start := time.Now()
-	b := newBackoff(max(hold/64, time.Millisecond), max(hold/4, time.Millisecond))
+	b := newBackoff(max(hold/256, time.Millisecond), max(hold/32, time.Millisecond))
 	for {
 		meta, err := try()
 		if err == nil || !passes(r, err) || time.Since(start) >= limit || !b.wait(ctx) {
@@ -35,12 +34,7 @@ func passes(r *Request, err error) bool {
 		return false
 	default:
 	}
-	var unsent *NotSentError
-	if errors.As(err, &unsent) {
-		return true
-	}
-	var remote *RemoteError
-	return !r.Write && !errors.As(err, &remote) && errors.As(err, new(*ConnError))
+	return repeatable(r, err)
 }
 
 // Keep returns a caller that asks c and holds on to calls that fail in passing.

@@ -71,24 +71,49 @@ type target struct {
 	to   transport.Target
 }
 
-// Call implements Caller.
+// Call implements Caller. A connection that was kept may have died meanwhile: what
+// is safe to repeat is then tried once more, over a new one.
 func (t target) Call(ctx context.Context, r *Request) (Meta, error) {
-	s, err := t.pool.session(ctx, t.to)
+	meta, kept, err := t.pool.call(ctx, t.to, r)
+	if kept && err != nil && ctx.Err() == nil && repeatable(r, err) {
+		meta, _, err = t.pool.call(ctx, t.to, r)
+	}
+	return meta, err
+}
+
+// repeatable tells whether a call that failed may be made again: it reached
+// nobody, or it changes nothing.
+func repeatable(r *Request, err error) bool {
+	if _, unsent := errors.AsType[*NotSentError](err); unsent {
+		return true
+	}
+	_, broken := errors.AsType[*ConnError](err)
+	return broken && !r.Write
+}
+
+// call makes one attempt. kept says that it went over a connection that was there
+// before.
+func (p *Pool) call(ctx context.Context, to transport.Target, r *Request) (meta Meta, kept bool, err error) {
+	s, kept, err := p.session(ctx, to)
 	if err != nil {
-		return Meta{}, &NotSentError{err}
+		return meta, false, &NotSentError{err}
 	}
 	defer s.release()
 	st, err := s.take()
 	if err != nil {
-		return Meta{}, &NotSentError{err}
+		s.broken()
+		return meta, kept, &NotSentError{err}
 	}
-	meta, reusable, err := st.roundTrip(ctx, r, t.pool.limit(r))
+	meta, reusable, err := st.roundTrip(ctx, r, p.limit(r))
 	if reusable {
 		s.put(st)
-	} else {
-		_ = st.conn.Close()
+		return meta, kept, err
 	}
-	return meta, err
+	_ = st.conn.Close()
+	if ctx.Err() == nil {
+		s.broken()
+	}
+	return meta, kept, err
 }
 
 // limit is how long a call may take: its own wait, the server's jitter on it,
@@ -194,13 +219,14 @@ func (l *link) idle() bool {
 	return l.cur == nil && len(l.turn) == 1
 }
 
-// session returns a session to t that carries one more call. Only one caller
-// dials at a time; the others wait for what comes of it.
-func (p *Pool) session(ctx context.Context, t transport.Target) (*session, error) {
+// session returns a session to t that carries one more call, and whether it was
+// there before. Only one caller dials at a time; the others wait for what comes of
+// it.
+func (p *Pool) session(ctx context.Context, t transport.Target) (s *session, kept bool, err error) {
 	p.mu.Lock()
 	if p.done {
 		p.mu.Unlock()
-		return nil, net.ErrClosed
+		return nil, false, net.ErrClosed
 	}
 	l := p.links[t]
 	if l == nil {
@@ -210,17 +236,23 @@ func (p *Pool) session(ctx context.Context, t transport.Target) (*session, error
 	}
 	p.mu.Unlock()
 	if s := l.use(); s != nil {
-		return s, nil
+		return s, true, nil
 	}
 	select {
 	case <-l.turn:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, false, context.Cause(ctx)
 	}
 	defer func() { l.turn <- struct{}{} }()
 	if s := l.use(); s != nil {
-		return s, nil
+		return s, true, nil
 	}
+	s, err = p.open(ctx, t, l)
+	return s, false, err
+}
+
+// open dials t and puts the session in its place.
+func (p *Pool) open(ctx context.Context, t transport.Target, l *link) (*session, error) {
 	conn, err := p.dialer.Dial(ctx, t, transport.RPCMulti)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the dialer says what and why
@@ -284,6 +316,14 @@ func (s *session) release() {
 	s.mu.Unlock()
 	if over {
 		_ = s.mux.Close()
+	}
+}
+
+// broken retires the session when its connection does not work any more, and
+// leaves it in use when only one of its streams failed.
+func (s *session) broken() {
+	if s.mux.IsClosed() {
+		s.retire()
 	}
 }
 

@@ -229,6 +229,21 @@ func TestDatacenterIsBackWithTheFirstContact(t *testing.T) {
 	}
 }
 
+func TestReadIsRepeatedWhenAKeptConnectionDied(t *testing.T) {
+	f := newFleet(t)
+	bindEcho(f.add("a"), "a")
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	for range 20 {
+		if _, _, err := echo.Call(t.Context(), c, Header{}, echoIn{"x"}); err != nil {
+			t.Fatal(err)
+		}
+		f.breakAll()
+	}
+	if f.dials["a"] != 20 {
+		t.Errorf("dialled %d times, want anew after each break", f.dials["a"])
+	}
+}
+
 func TestWriteIsNotRepeatedOnceItWasSent(t *testing.T) {
 	f := newFleet(t)
 	var mu sync.Mutex

@@ -205,7 +205,7 @@ func yamuxConfig() *yamux.Config {
 	cfg := yamux.DefaultConfig()
 	cfg.LogOutput = io.Discard
 	cfg.EnableKeepAlive = true
-	cfg.KeepAliveInterval = 2 * time.Second
+	cfg.KeepAliveInterval = time.Second
 	cfg.ConnectionWriteTimeout = 4 * time.Second
 	cfg.StreamOpenTimeout = 30 * time.Second
 	cfg.StreamCloseTimeout = 10 * time.Second

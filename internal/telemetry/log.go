@@ -162,31 +162,28 @@ func (b *lineBuffer) Write(p []byte) (int, error) {
 // newHandler writes the keys that log shippers of the field know (@timestamp,
 // @level, @message) as JSON, and a level in words as text.
 func newHandler(w io.Writer, level slog.Level, json bool) slog.Handler {
+	names := map[string]string{slog.TimeKey: "@timestamp", slog.LevelKey: "@level", slog.MessageKey: "@message"}
 	rename := func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) > 0 {
 			return a
 		}
-		prefix := ""
-		if json {
-			prefix = "@"
-		}
-		switch a.Key {
-		case slog.TimeKey:
-			if json {
-				a.Key = "@timestamp"
-			}
+		// An attribute of a caller may have the name of one of these.
+		switch {
+		case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
 			a.Value = slog.StringValue(a.Value.Time().Format(time.RFC3339Nano))
-		case slog.LevelKey:
-			a.Key = prefix + slog.LevelKey
-			name := strings.ToLower(a.Value.String())
-			if level, ok := a.Value.Any().(slog.Level); ok && level <= LevelTrace {
+		case a.Key == slog.LevelKey && a.Value.Kind() == slog.KindAny:
+			level, _ := a.Value.Any().(slog.Level)
+			name := strings.ToLower(level.String())
+			if level <= LevelTrace {
 				name = "trace"
 			}
 			a.Value = slog.StringValue(name)
-		case slog.MessageKey:
-			if json {
-				a.Key = "@message"
-			}
+		case a.Key == slog.MessageKey:
+		default:
+			return a
+		}
+		if json {
+			a.Key = names[a.Key]
 		}
 		return a
 	}
