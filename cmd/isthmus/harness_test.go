@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 
 // process is a child: a server, a client agent or a gateway.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 	args []string
 	ref  string // path of the reference's binary, or empty for ours
@@ -87,7 +87,7 @@ func (p *process) signal(s syscall.Signal) {
 
 // fleet is the datacenters of one test, on loopback addresses of its own.
 type fleet struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	net    string // first two numbers of its addresses
 	ca     []byte
@@ -99,7 +99,7 @@ type fleet struct {
 
 var fleets atomic.Uint32
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t testing.TB) *fleet {
 	t.Helper()
 	ca, caKey, err := transport.NewCA(transport.CAOptions{Domain: "consul", Days: 1})
 	if err != nil {
@@ -323,7 +323,7 @@ func (f *fleet) federated(dcs, size int) {
 }
 
 // reference returns the path of the reference's binary, or skips the test.
-func reference(t *testing.T) string {
+func reference(t testing.TB) string {
 	t.Helper()
 	path := os.Getenv("ISTHMUS_REFERENCE")
 	if path == "" {

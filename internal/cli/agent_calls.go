@@ -13,7 +13,8 @@ import (
 )
 
 type join struct {
-	WAN       bool     `flag:"wan" doc:"Join a server to one of another datacenter."`
+	WAN bool `flag:"wan" doc:"Join a server to one of another datacenter."`
+
 	Addresses []string `arg:"ADDRESS..."`
 }
 
@@ -22,7 +23,7 @@ func (c *join) Run(_ context.Context, e *Env) error {
 	var failed error
 	for _, addr := range c.Addresses {
 		if err := e.Client().Agent().Join(addr, c.WAN); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("Error joining address '%s': %w", addr, err)) //nolint:staticcheck // the text scripts know
+			failed = errors.Join(failed, fmt.Errorf("Error joining address '%s': %w", addr, err))
 			continue
 		}
 		joined++
@@ -48,9 +49,10 @@ func (*leave) Run(_ context.Context, e *Env) error {
 }
 
 type forceLeave struct {
-	Prune bool   `flag:"prune" doc:"Forget the member altogether."`
-	WAN   bool   `flag:"wan" doc:"Do so among the servers of all datacenters only."`
-	Node  string `arg:"NODE"`
+	Prune bool `flag:"prune" doc:"Forget the member altogether."`
+	WAN   bool `flag:"wan"   doc:"Do so among the servers of all datacenters only."`
+
+	Node string `arg:"NODE"`
 }
 
 func (*forceLeave) Help() string {
@@ -104,9 +106,11 @@ func (*info) Run(_ context.Context, e *Env) error {
 }
 
 type monitor struct {
-	LogLevel string   `flag:"log-level" default:"INFO" doc:"Least level to show: trace, debug, info, warn or error."`
-	LogJSON  bool     `flag:"log-json" doc:"Show one JSON object a line."`
-	Ignored  []string `arg:"[ignored...]"`
+	LogJSON bool `flag:"log-json" doc:"Show one JSON object a line."`
+
+	LogLevel string `flag:"log-level" default:"INFO" doc:"Least level to show: trace, debug, info, warn or error."`
+
+	Ignored []string `arg:"[ignored...]"`
 }
 
 func (c *monitor) Run(ctx context.Context, e *Env) error {

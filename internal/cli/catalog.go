@@ -26,11 +26,11 @@ func (*catalogDatacenters) Run(_ context.Context, e *Env) error {
 }
 
 type catalogNodes struct {
-	Detailed bool              `flag:"detailed" doc:"Show whole IDs, tagged addresses and metadata."`
-	Filter   string            `flag:"filter" doc:"Expression that a node must match."`
-	Near     string            `flag:"near" doc:"Node to sort by distance from; _agent is the one that is asked."`
+	Detailed bool              `flag:"detailed"  doc:"Show whole IDs, tagged addresses and metadata."`
+	Filter   string            `flag:"filter"    doc:"Expression that a node must match."`
+	Near     string            `flag:"near"      doc:"Node to sort by distance from; _agent is the one that is asked."`
 	NodeMeta map[string]string `flag:"node-meta" doc:"Metadata that a node must have. May be given again."`
-	Service  string            `flag:"service" doc:"Show the nodes that have this service only."`
+	Service  string            `flag:"service"   doc:"Show the nodes that have this service only."`
 }
 
 func (c *catalogNodes) Run(ctx context.Context, e *Env) error {
@@ -82,9 +82,9 @@ func (c *catalogNodes) nodes(ctx context.Context, e *Env) ([]*consul.Node, error
 }
 
 type catalogServices struct {
-	Node     string            `flag:"node" doc:"Show the services of this node, by name or ID, only."`
+	Node     string            `flag:"node"      doc:"Show the services of this node, by name or ID, only."`
 	NodeMeta map[string]string `flag:"node-meta" doc:"Metadata that a service's node must have. May be given again."`
-	Tags     bool              `flag:"tags" doc:"Show the tags of each service."`
+	Tags     bool              `flag:"tags"      doc:"Show the tags of each service."`
 }
 
 func (c *catalogServices) Run(ctx context.Context, e *Env) error {

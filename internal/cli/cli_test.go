@@ -43,16 +43,18 @@ func TestEveryCommandBinds(t *testing.T) {
 
 // all has a field of each kind.
 type all struct {
-	Text    string            `flag:"text" default:"x" doc:"t"`
-	On      bool              `flag:"on" doc:"t"`
-	Yes     bool              `flag:"yes" default:"true" doc:"t"`
-	Number  int               `flag:"number" default:"3" doc:"t"`
-	Big     uint64            `flag:"big" doc:"t"`
-	List    []string          `flag:"list" doc:"t"`
-	Pairs   map[string]string `flag:"pair" doc:"t"`
-	First   string            `arg:"FIRST"`
-	Second  string            `arg:"[SECOND]"`
-	Further []string          `arg:"[REST...]"`
+	On    bool              `flag:"on"   doc:"t"`
+	Big   uint64            `flag:"big"  doc:"t"`
+	List  []string          `flag:"list" doc:"t"`
+	Pairs map[string]string `flag:"pair" doc:"t"`
+
+	Text   string `flag:"text"   default:"x"    doc:"t"`
+	Yes    bool   `flag:"yes"    default:"true" doc:"t"`
+	Number int    `flag:"number" default:"3"    doc:"t"`
+
+	First   string   `arg:"FIRST"`
+	Second  string   `arg:"[SECOND]"`
+	Further []string `arg:"[REST...]"`
 }
 
 func (*all) Run(context.Context, *Env) error { return nil }
@@ -61,7 +63,11 @@ func TestTagsBecomeFlagsAndArguments(t *testing.T) {
 	parse := func(args ...string) (*all, error) {
 		b := offline[all]("all", "All.").bind()
 		err := b.parse(args)
-		return b.runner.(*all), err
+		got, ok := b.runner.(*all)
+		if !ok {
+			t.Fatal("the command is of another type")
+		}
+		return got, err
 	}
 	got, err := parse("--text=y", "-on", "-yes=false", "-number", "-7", "-big=18446744073709551615",
 		"-list=a", "-list=b,c", "-pair=k=v=w", "-pair=l=", "one", "two", "-three")
@@ -189,7 +195,7 @@ func FuzzRunParsesAnything(f *testing.F) {
 	f.Add("kv put -flags=1 a")
 	f.Add("tls cert create -days x")
 	f.Add("-h -version")
-	f.Fuzz(func(t *testing.T, line string) {
+	f.Fuzz(func(_ *testing.T, line string) {
 		e := &Env{Program: "isthmus", Stdout: new(bytes.Buffer), Stderr: new(bytes.Buffer)}
 		c, rest := find(strings.Fields(line))
 		if c != nil && c.create != nil && !c.raw {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -317,7 +318,7 @@ func (r *report) replicationTable() string {
 			state = "fails"
 		}
 		rows = append(rows, []string{
-			s.Node, r.age(s.Replication.LastSuccess, "never"), fmt.Sprint(s.Replication.Index), state,
+			s.Node, r.age(s.Replication.LastSuccess, "never"), strconv.FormatUint(s.Replication.Index, 10), state,
 		})
 	}
 	if len(rows) == 1 {

@@ -95,7 +95,11 @@ func (f *fakeNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case string:
 		_, _ = w.Write([]byte(answer))
 	default:
-		_ = json.NewEncoder(w).Encode(answer)
+		out, err := json.Marshal(answer)
+		if err != nil {
+			panic(err) // the test's own value
+		}
+		_, _ = w.Write(out)
 	}
 }
 

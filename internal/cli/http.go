@@ -11,18 +11,18 @@ import (
 
 // httpFlags are the flags of every command that talks to a node.
 type httpFlags struct {
-	Addr       string `flag:"http-addr" doc:"HTTP address of the node, as HOST:PORT, a URL or unix:// and a path. Also CONSUL_HTTP_ADDR; 127.0.0.1:8500 when neither is given."`
-	Token      string `flag:"token" doc:"ACL token to ask with. Also CONSUL_HTTP_TOKEN; the node's own token when neither is given."`
-	TokenFile  string `flag:"token-file" doc:"File that holds the ACL token. Also CONSUL_HTTP_TOKEN_FILE."`
-	CAFile     string `flag:"ca-file" doc:"File with the CA certificates that the node's certificate is checked against. Also CONSUL_CACERT."`
-	CAPath     string `flag:"ca-path" doc:"Directory with such CA certificates. Also CONSUL_CAPATH."`
-	ClientCert string `flag:"client-cert" doc:"File with the certificate to show to the node. Also CONSUL_CLIENT_CERT."`
-	ClientKey  string `flag:"client-key" doc:"File with the key of that certificate. Also CONSUL_CLIENT_KEY."`
+	Addr       string `flag:"http-addr"       doc:"HTTP address of the node, as HOST:PORT, a URL or unix:// and a path. Also CONSUL_HTTP_ADDR; 127.0.0.1:8500 when neither is given."`
+	Token      string `flag:"token"           doc:"ACL token to ask with. Also CONSUL_HTTP_TOKEN; the node's own token when neither is given."`
+	TokenFile  string `flag:"token-file"      doc:"File that holds the ACL token. Also CONSUL_HTTP_TOKEN_FILE."`
+	CAFile     string `flag:"ca-file"         doc:"File with the CA certificates that the node's certificate is checked against. Also CONSUL_CACERT."`
+	CAPath     string `flag:"ca-path"         doc:"Directory with such CA certificates. Also CONSUL_CAPATH."`
+	ClientCert string `flag:"client-cert"     doc:"File with the certificate to show to the node. Also CONSUL_CLIENT_CERT."`
+	ClientKey  string `flag:"client-key"      doc:"File with the key of that certificate. Also CONSUL_CLIENT_KEY."`
 	ServerName string `flag:"tls-server-name" doc:"Name that the node's certificate must be for. Also CONSUL_TLS_SERVER_NAME."`
-	Datacenter string `flag:"datacenter" doc:"Datacenter to ask; the node's own when not given."`
-	Namespace  string `flag:"namespace" doc:"Namespace to ask. Nodes without namespaces refuse it. Also CONSUL_NAMESPACE."`
-	Partition  string `flag:"partition" doc:"Admin partition to ask. Nodes without partitions refuse it. Also CONSUL_PARTITION."`
-	Stale      bool   `flag:"stale" doc:"Let any server answer a read, not only the leader: faster, but what it says may be old."`
+	Datacenter string `flag:"datacenter"      doc:"Datacenter to ask; the node's own when not given."`
+	Namespace  string `flag:"namespace"       doc:"Namespace to ask. Nodes without namespaces refuse it. Also CONSUL_NAMESPACE."`
+	Partition  string `flag:"partition"       doc:"Admin partition to ask. Nodes without partitions refuse it. Also CONSUL_PARTITION."`
+	Stale      bool   `flag:"stale"           doc:"Let any server answer a read, not only the leader: faster, but what it says may be old."`
 }
 
 const (

@@ -12,12 +12,14 @@ import (
 )
 
 type kvGet struct {
-	Base64    bool   `flag:"base64" doc:"Print values in base64."`
-	Detailed  bool   `flag:"detailed" doc:"Print what is known of a key beside its value."`
-	Keys      bool   `flag:"keys" doc:"List the keys that begin with KEY_OR_PREFIX, without values."`
-	Recurse   bool   `flag:"recurse" doc:"Print all keys that begin with KEY_OR_PREFIX."`
+	Base64   bool `flag:"base64"   doc:"Print values in base64."`
+	Detailed bool `flag:"detailed" doc:"Print what is known of a key beside its value."`
+	Keys     bool `flag:"keys"     doc:"List the keys that begin with KEY_OR_PREFIX, without values."`
+	Recurse  bool `flag:"recurse"  doc:"Print all keys that begin with KEY_OR_PREFIX."`
+
 	Separator string `flag:"separator" default:"/" doc:"With -keys, show keys only up to this text behind the prefix; an empty one shows them whole."`
-	Key       string `arg:"[KEY_OR_PREFIX]"`
+
+	Key string `arg:"[KEY_OR_PREFIX]"`
 }
 
 func (c *kvGet) Run(ctx context.Context, e *Env) error {
@@ -106,15 +108,16 @@ func (c *kvGet) value(p *consul.KVPair) string {
 }
 
 type kvPut struct {
-	Acquire     bool   `flag:"acquire" doc:"Take the lock on the key for the session."`
-	Base64      bool   `flag:"base64" doc:"DATA is in base64."`
-	CAS         bool   `flag:"cas" doc:"Write only if the key's modify index is that of -modify-index; 0 is a key that does not exist."`
-	Flags       uint64 `flag:"flags" doc:"Number to keep beside the value."`
+	Acquire     bool   `flag:"acquire"      doc:"Take the lock on the key for the session."`
+	Base64      bool   `flag:"base64"       doc:"DATA is in base64."`
+	CAS         bool   `flag:"cas"          doc:"Write only if the key's modify index is that of -modify-index; 0 is a key that does not exist."`
+	Flags       uint64 `flag:"flags"        doc:"Number to keep beside the value."`
 	ModifyIndex uint64 `flag:"modify-index" doc:"Modify index that -cas compares with."`
-	Release     bool   `flag:"release" doc:"Give up the session's lock on the key."`
-	Session     string `flag:"session" doc:"ID of the session for -acquire and -release."`
-	Key         string `arg:"KEY"`
-	Data        string `arg:"[DATA]"`
+	Release     bool   `flag:"release"      doc:"Give up the session's lock on the key."`
+	Session     string `flag:"session"      doc:"ID of the session for -acquire and -release."`
+
+	Key  string `arg:"KEY"`
+	Data string `arg:"[DATA]"`
 }
 
 func (*kvPut) Help() string {
@@ -199,24 +202,20 @@ func (e *Env) data(arg string) ([]byte, error) {
 }
 
 type kvDelete struct {
-	CAS         bool   `flag:"cas" doc:"Delete only if the key's modify index is that of -modify-index."`
+	CAS         bool   `flag:"cas"          doc:"Delete only if the key's modify index is that of -modify-index."`
 	ModifyIndex uint64 `flag:"modify-index" doc:"Modify index that -cas compares with."`
-	Recurse     bool   `flag:"recurse" doc:"Delete all keys that begin with KEY_OR_PREFIX."`
-	Key         string `arg:"[KEY_OR_PREFIX]"`
+	Recurse     bool   `flag:"recurse"      doc:"Delete all keys that begin with KEY_OR_PREFIX."`
+
+	Key string `arg:"[KEY_OR_PREFIX]"`
 }
 
 func (c *kvDelete) Run(ctx context.Context, e *Env) error {
 	key := strings.TrimPrefix(c.Key, "/")
+	if err := c.check(key); err != nil {
+		return err
+	}
 	kv := e.Client().KV()
 	switch {
-	case key == "" && !c.Recurse:
-		return failf("Error! Missing KEY argument")
-	case c.CAS && c.Recurse:
-		return failf("Cannot specify both -cas and -recurse!")
-	case c.CAS && c.ModifyIndex == 0:
-		return failf("Cannot delete a key that does not exist. Provide a -modify-index greater than 0.")
-	case !c.CAS && c.ModifyIndex != 0:
-		return failf("Cannot specify -modify-index without -cas!")
 	case c.Recurse:
 		if _, err := kv.DeleteTree(key, e.Write(ctx)); err != nil {
 			return failf("Error! Did not delete prefix %s: %w", key, err)
@@ -236,4 +235,20 @@ func (c *kvDelete) Run(ctx context.Context, e *Env) error {
 		}
 	}
 	return e.printf("Success! Deleted key: %s\n", key)
+}
+
+// check refuses flags that do not go together.
+func (c *kvDelete) check(key string) error {
+	switch {
+	case key == "" && !c.Recurse:
+		return failf("Error! Missing KEY argument")
+	case c.CAS && c.Recurse:
+		return failf("Cannot specify both -cas and -recurse!")
+	case c.CAS && c.ModifyIndex == 0:
+		return failf("Cannot delete a key that does not exist. Provide a -modify-index greater than 0.")
+	case !c.CAS && c.ModifyIndex != 0:
+		return failf("Cannot specify -modify-index without -cas!")
+	default:
+		return nil
+	}
 }

@@ -39,7 +39,8 @@ func (c *kvExport) Run(ctx context.Context, e *Env) error {
 
 type kvImport struct {
 	Prefix string `flag:"prefix" doc:"Path to put in front of every key."`
-	Data   string `arg:"DATA"`
+
+	Data string `arg:"DATA"`
 }
 
 func (*kvImport) Help() string {

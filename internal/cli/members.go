@@ -15,12 +15,14 @@ import (
 )
 
 type members struct {
-	WAN      bool     `flag:"wan" doc:"Show the servers of all datacenters instead of the members of this one."`
-	Detailed bool     `flag:"detailed" doc:"Show the tags that members tell each other."`
-	Status   string   `flag:"status" default:".*" doc:"Regular expression that the status must match."`
-	Filter   string   `flag:"filter" doc:"Expression that a member must match."`
-	Segment  string   `flag:"segment" default:"_all" doc:"Network segment to show. Nodes without segments refuse it."`
-	Ignored  []string `arg:"[ignored...]"`
+	WAN      bool   `flag:"wan"      doc:"Show the servers of all datacenters instead of the members of this one."`
+	Detailed bool   `flag:"detailed" doc:"Show the tags that members tell each other."`
+	Filter   string `flag:"filter"   doc:"Expression that a member must match."`
+
+	Status  string `flag:"status"  default:".*"   doc:"Regular expression that the status must match."`
+	Segment string `flag:"segment" default:"_all" doc:"Network segment to show. Nodes without segments refuse it."`
+
+	Ignored []string `arg:"[ignored...]"`
 }
 
 // Tags of a member that have a column of their own.
@@ -84,7 +86,7 @@ func completeTags(m *consul.AgentMember) {
 }
 
 func memberRow(m *consul.AgentMember) []string {
-	kind := ""
+	var kind string
 	switch m.Tags["role"] {
 	case roleServer:
 		kind = "server"

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,11 +42,11 @@ func startReference(t *testing.T, binary string) string {
 	})
 	addr := "127.0.0.1:" + ports[0]
 	waitFor(t, func() bool {
-		resp, err := http.Get("http://" + addr + "/v1/catalog/service/consul") //nolint:noctx // short
+		resp, err := http.Get("http://" + addr + "/v1/catalog/service/consul")
 		if err != nil {
 			return false
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(resp.Body)
 		return err == nil && bytes.Contains(body, []byte(`"n1"`))
 	})
@@ -59,12 +58,16 @@ func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var ports []string
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer ln.Close()
-		ports = append(ports, strconv.Itoa(ln.Addr().(*net.TCPAddr).Port))
+		defer func() { _ = ln.Close() }()
+		_, port, err := net.SplitHostPort(ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, port)
 	}
 	return ports
 }
@@ -218,7 +221,7 @@ func newSession(t *testing.T, addr string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -14,16 +14,17 @@ import (
 )
 
 type servicesRegister struct {
-	Address         string            `flag:"address" doc:"Address of the service; the node's when not given."`
-	ID              string            `flag:"id" doc:"ID of the service; its name when not given."`
-	Kind            string            `flag:"kind" doc:"Kind of the service, such as connect-proxy; an ordinary one when not given."`
-	Meta            map[string]string `flag:"meta" doc:"Metadata to keep with the service. May be given again."`
-	Name            string            `flag:"name" doc:"Name of the service."`
-	Port            int               `flag:"port" doc:"Port of the service."`
-	Socket          string            `flag:"socket" doc:"Path of the Unix socket of the service, in place of address and port."`
-	Tags            []string          `flag:"tag" doc:"Tag of the service. May be given again."`
+	Address         string            `flag:"address"        doc:"Address of the service; the node's when not given."`
+	ID              string            `flag:"id"             doc:"ID of the service; its name when not given."`
+	Kind            string            `flag:"kind"           doc:"Kind of the service, such as connect-proxy; an ordinary one when not given."`
+	Meta            map[string]string `flag:"meta"           doc:"Metadata to keep with the service. May be given again."`
+	Name            string            `flag:"name"           doc:"Name of the service."`
+	Port            int               `flag:"port"           doc:"Port of the service."`
+	Socket          string            `flag:"socket"         doc:"Path of the Unix socket of the service, in place of address and port."`
+	Tags            []string          `flag:"tag"            doc:"Tag of the service. May be given again."`
 	TaggedAddresses map[string]string `flag:"tagged-address" doc:"Address for one purpose, as NAME=HOST:PORT. May be given again."`
-	Files           []string          `arg:"[FILE...]"`
+
+	Files []string `arg:"[FILE...]"`
 }
 
 func (*servicesRegister) Help() string {
@@ -177,7 +178,8 @@ func duration(d time.Duration) string {
 }
 
 type servicesDeregister struct {
-	ID    string   `flag:"id" doc:"ID of the service."`
+	ID string `flag:"id" doc:"ID of the service."`
+
 	Files []string `arg:"[FILE...]"`
 }
 

@@ -18,13 +18,15 @@ const (
 )
 
 type tlsCACreate struct {
-	NameConstraint bool     `flag:"name-constraint" doc:"Let the CA sign for -domain, localhost and the additional names only."`
+	NameConstraint bool     `flag:"name-constraint"            doc:"Let the CA sign for -domain, localhost and the additional names only."`
 	Additional     []string `flag:"additional-name-constraint" doc:"Domain that the CA may sign for beside -domain, with -name-constraint. May be given again."`
-	ClusterID      string   `flag:"cluster-id" doc:"ID of the cluster, which is put into the CA as its SPIFFE trust domain."`
-	CommonName     string   `flag:"common-name" doc:"Common name of the CA; one with its serial number when not given."`
-	Days           int      `flag:"days" default:"1825" doc:"Days that the CA is valid for."`
-	Domain         string   `flag:"domain" default:"consul" doc:"DNS domain of the cluster."`
-	Ignored        []string `arg:"[ignored...]"`
+	ClusterID      string   `flag:"cluster-id"                 doc:"ID of the cluster, which is put into the CA as its SPIFFE trust domain."`
+	CommonName     string   `flag:"common-name"                doc:"Common name of the CA; one with its serial number when not given."`
+
+	Days   int    `flag:"days"   default:"1825"   doc:"Days that the CA is valid for."`
+	Domain string `flag:"domain" default:"consul" doc:"DNS domain of the cluster."`
+
+	Ignored []string `arg:"[ignored...]"`
 }
 
 func (*tlsCACreate) Help() string {
@@ -48,17 +50,18 @@ func (c *tlsCACreate) Run(_ context.Context, e *Env) error {
 }
 
 type tlsCertCreate struct {
-	Server bool     `flag:"server" doc:"Make a certificate for a server."`
-	Client bool     `flag:"client" doc:"Make a certificate for a client node."`
-	CLI    bool     `flag:"cli" doc:"Make a certificate for the command line."`
-	CA     string   `flag:"ca" doc:"File with the CA; DOMAIN-agent-ca.pem when not given."`
-	Key    string   `flag:"key" doc:"File with the key of the CA; DOMAIN-agent-ca-key.pem when not given."`
-	Days   int      `flag:"days" default:"365" doc:"Days that the certificate is valid for."`
-	DC     string   `flag:"dc" default:"dc1" doc:"Datacenter of the node."`
-	Domain string   `flag:"domain" default:"consul" doc:"DNS domain of the cluster."`
-	Node   string   `flag:"node" doc:"Name of the server, which mesh gateways route to it by; * is good for every server of the datacenter."`
-	DNS    []string `flag:"additional-dnsname" doc:"DNS name the certificate is valid for too. May be given again."`
+	Server bool     `flag:"server"               doc:"Make a certificate for a server."`
+	Client bool     `flag:"client"               doc:"Make a certificate for a client node."`
+	CLI    bool     `flag:"cli"                  doc:"Make a certificate for the command line."`
+	CA     string   `flag:"ca"                   doc:"File with the CA; DOMAIN-agent-ca.pem when not given."`
+	Key    string   `flag:"key"                  doc:"File with the key of the CA; DOMAIN-agent-ca-key.pem when not given."`
+	Node   string   `flag:"node"                 doc:"Name of the server, which mesh gateways route to it by; * is good for every server of the datacenter."`
+	DNS    []string `flag:"additional-dnsname"   doc:"DNS name the certificate is valid for too. May be given again."`
 	IPs    []string `flag:"additional-ipaddress" doc:"IP address the certificate is valid for too. May be given again."`
+
+	Days   int    `flag:"days"   default:"365"    doc:"Days that the certificate is valid for."`
+	DC     string `flag:"dc"     default:"dc1"    doc:"Datacenter of the node."`
+	Domain string `flag:"domain" default:"consul" doc:"DNS domain of the cluster."`
 
 	Ignored []string `arg:"[ignored...]"`
 }

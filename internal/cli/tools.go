@@ -22,9 +22,10 @@ func (*keygen) Run(_ context.Context, e *Env) error {
 }
 
 type validate struct {
-	Format string   `flag:"config-format" doc:"Format of every file, hcl or json, whatever its name."`
-	Quiet  bool     `flag:"quiet" doc:"Print nothing when all is well."`
-	Paths  []string `arg:"[FILE_OR_DIRECTORY...]"`
+	Format string `flag:"config-format" doc:"Format of every file, hcl or json, whatever its name."`
+	Quiet  bool   `flag:"quiet"         doc:"Print nothing when all is well."`
+
+	Paths []string `arg:"[FILE_OR_DIRECTORY...]"`
 }
 
 func (c *validate) Run(_ context.Context, e *Env) error {

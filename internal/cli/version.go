@@ -16,7 +16,8 @@ const (
 )
 
 type version struct {
-	Format  string   `flag:"format" default:"pretty" doc:"Form of the output: pretty or json."`
+	Format string `flag:"format" default:"pretty" doc:"Form of the output: pretty or json."`
+
 	Ignored []string `arg:"[ignored...]"`
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"isthmus/internal/gossip"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
 )
 
@@ -133,6 +134,7 @@ func (p *peer) put(b []byte) {
 	if p.size == queueLen {
 		p.head = (p.head + 1) % queueLen
 		p.carrier.dropped.Add(1)
+		telemetry.Count([]string{"federation", "packets_dropped"})
 	} else {
 		p.size++
 	}
@@ -197,6 +199,7 @@ func (p *peer) run(ctx context.Context) {
 				return
 			}
 			p.carrier.sent.Add(uint64(n))
+			telemetry.Add([]string{"federation", "packets_sent"}, uint64(n))
 			if cap(buf) > 2*batchBytes {
 				buf = nil
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"isthmus/api"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
 )
 
@@ -36,7 +37,6 @@ type Dialer struct {
 
 	mu        sync.Mutex
 	open      map[*routed]struct{} // connections through gateways that nothing superseded yet
-	dials     map[string]uint64    // successful ones, by datacenter and kind of way
 	wakeProbe chan struct{}
 }
 
@@ -50,7 +50,7 @@ type DialerConfig struct {
 func NewDialer(cfg DialerConfig, locator *Locator, direct transport.Dialer, tls Upgrader) *Dialer {
 	return &Dialer{
 		cfg: cfg, locator: locator, direct: direct, tls: tls,
-		open: map[*routed]struct{}{}, dials: map[string]uint64{}, wakeProbe: make(chan struct{}, 1),
+		open: map[*routed]struct{}{}, wakeProbe: make(chan struct{}, 1),
 	}
 }
 
@@ -70,11 +70,15 @@ func (d *Dialer) Dial(ctx context.Context, to transport.Target, p transport.Prot
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
+	start := time.Now()
 	conn, via, err := d.race(ctx, list, name, p)
+	by := []telemetry.Label{{Name: "datacenter", Value: to.Datacenter}, {Name: "protocol", Value: p.Name}}
 	if err != nil {
+		telemetry.Count([]string{"federation", "dial_failure"}, by...)
 		return nil, fmt.Errorf("dial %s through mesh gateways: %w", name, err)
 	}
-	return d.routed(conn, via, to.Datacenter), nil
+	telemetry.Since([]string{"federation", "dial"}, start, append(by, telemetry.Label{Name: "gateway", Value: via.Addr})...)
+	return d.routed(conn, via), nil
 }
 
 // attempt is the outcome of dialling through one gateway.
@@ -169,18 +173,6 @@ func (d *Dialer) lost(ctx context.Context, gateway, name string, err error) {
 	d.locator.failed(gateway, name, err)
 }
 
-// Dials returns how many connections were opened, by datacenter and kind of way
-// ("dc1 own", "dc1 primary").
-func (d *Dialer) Dials() map[string]uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := make(map[string]uint64, len(d.dials))
-	for k, v := range d.dials {
-		out[k] = v
-	}
-	return out
-}
-
 // routed is a connection through a gateway. It tells when there is a better way.
 type routed struct {
 	net.Conn
@@ -201,15 +193,10 @@ func (r *routed) Close() error {
 	return r.Conn.Close() //nolint:wrapcheck // a plain wrapper
 }
 
-func (d *Dialer) routed(conn net.Conn, via Candidate, datacenter string) net.Conn {
+func (d *Dialer) routed(conn net.Conn, via Candidate) net.Conn {
 	r := &routed{Conn: conn, dialer: d, via: via, superseded: make(chan struct{})}
-	way := datacenter + " own"
-	if !via.Own {
-		way = datacenter + " primary"
-	}
 	d.mu.Lock()
 	d.open[r] = struct{}{}
-	d.dials[way]++
 	d.mu.Unlock()
 	if !via.Own {
 		select {

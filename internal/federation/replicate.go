@@ -9,6 +9,7 @@ import (
 
 	"isthmus/api"
 	"isthmus/internal/rpc"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/wire"
 )
 
@@ -54,6 +55,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		if err == nil {
 			err = r.round(ctx, update.Out)
 		}
+		telemetry.Gauge([]string{"leader", "replication", "federation-state", "status"}, map[bool]float64{true: 1}[err == nil])
 		if err != nil {
 			r.note(func(v *wire.ReplicationView) { v.LastError = err.Error() })
 			if ctx.Err() == nil && api.CodeOf(err) != api.StatesDisabled {
@@ -61,6 +63,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 			}
 			continue
 		}
+		telemetry.Gauge([]string{"leader", "replication", "federation-state", "index"}, float64(update.Meta.Index))
 		r.note(func(v *wire.ReplicationView) {
 			v.LastSuccess, v.LastError, v.Index = time.Now(), "", update.Meta.Index
 		})
@@ -73,6 +76,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 
 // round makes the stored states equal to the remote ones.
 func (r *Replicator) round(ctx context.Context, remote []*api.FederationState) error {
+	defer telemetry.Since([]string{"leader", "replication", "federation-state", "apply"}, time.Now())
 	local := map[string]*api.FederationState{}
 	for _, f := range r.Stored() {
 		local[f.Datacenter] = f

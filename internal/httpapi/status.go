@@ -69,10 +69,28 @@ func federationStatus(q *request) error {
 				view = wire.ServerView{Node: peer.Node, Datacenter: cfg.Datacenter}
 				out.Servers[i].Error = err.Error()
 			}
-			out.Servers[i].ServerView = view
+			out.Servers[i].ServerView = withoutNull(view)
 		})
 	}
 	wg.Wait()
 	slices.SortFunc(out.Servers, func(a, b serverView) int { return strings.Compare(a.Node, b.Node) })
 	return q.json(out)
+}
+
+// withoutNull makes lists that are empty lists in JSON, too. The view was made
+// for this answer, so nobody else sees the change.
+func withoutNull(v wire.ServerView) wire.ServerView {
+	if v.Datacenters == nil {
+		v.Datacenters = []wire.DatacenterView{}
+	}
+	for i := range v.Datacenters {
+		dc := &v.Datacenters[i]
+		if dc.Gateways == nil {
+			dc.Gateways = []wire.GatewayView{}
+		}
+		if dc.Problems == nil {
+			dc.Problems = []string{}
+		}
+	}
+	return v
 }

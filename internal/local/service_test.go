@@ -180,6 +180,7 @@ func TestChangedDefinitionKeepsTheState(t *testing.T) {
 		start(t, a)
 		must(t, a.AddService(web(), false))
 		must(t, a.UpdateTTL("service:web1", api.Warning, "slow"))
+		synctest.Wait()
 		stopped := false
 		old := a.checks["service:web1"]
 		stop := old.stop

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"isthmus/api"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
 )
 
@@ -160,6 +161,9 @@ func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
 	list := aliveFirst(t.router.Servers(t.datacenter))
 	if len(list) == 0 {
 		return Meta{}, t.router.unknown(t.datacenter)
+	}
+	if t.datacenter != t.router.own {
+		telemetry.Count([]string{"rpc", "cross-dc"}, telemetry.Label{Name: "datacenter", Value: t.datacenter})
 	}
 	var failures []error
 	for _, s := range list {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/yamux"
+
+	"isthmus/internal/telemetry"
 )
 
 // Size limits of what comes from outside, in bytes.
@@ -29,6 +31,7 @@ type Server struct {
 
 // ServeMulti answers a connection that carries many streams.
 func (s *Server) ServeMulti(ctx context.Context, conn net.Conn) {
+	telemetry.Count(metricAccept)
 	session, err := yamux.Server(conn, yamuxConfig())
 	if err != nil {
 		s.Log.Error("no session", "err", err)
@@ -76,6 +79,14 @@ type serverConn struct {
 	handlers *Handlers
 	in, out  []byte // reused between requests
 }
+
+// Metrics of answering, under the names that dashboards know.
+var (
+	metricAccept  = []string{"rpc", "accept_conn"}
+	metricRequest = []string{"rpc", "request"}
+	metricError   = []string{"rpc", "request_error"}
+	metricQuery   = []string{"rpc", "query"}
+)
 
 // keepBuffer is the largest buffer that stays with an idle stream.
 const keepBuffer = 64 << 10
@@ -130,12 +141,17 @@ func (c *serverConn) call(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	var meta Meta
+	telemetry.Count(metricRequest)
+	if !h.desc.Write {
+		telemetry.Count(metricQuery)
+	}
 	if r.Header.MinIndex > 0 {
 		meta, err = c.park(ctx, h, &r)
 	} else {
 		meta, err = h.serve(ctx, &r)
 	}
 	if err != nil {
+		telemetry.Count(metricError)
 		return nil, err
 	}
 	return encodeReply(nil, h.desc, &meta, r.Out)

@@ -136,8 +136,11 @@ func allowNode(z acl.Authorizer, in *wire.NodeQuery) error {
 
 // prepareRegister checks a registration and fills in what may be left out.
 func prepareRegister(_ *store.Tx, in *api.Registration) error {
-	if in.Node == "" || in.Address == "" && !in.SkipNodeUpdate {
-		return api.Errorf(api.Invalid, "Must provide node and address")
+	switch {
+	case in.Node == "":
+		return api.Errorf(api.Invalid, "Must provide node")
+	case in.Address == "" && !in.SkipNodeUpdate:
+		return api.Errorf(api.Invalid, "Must provide address if SkipNodeUpdate is not set")
 	}
 	if in.Service != nil {
 		svc := *in.Service
@@ -145,7 +148,7 @@ func prepareRegister(_ *store.Tx, in *api.Registration) error {
 			svc.ID = svc.Service
 		}
 		if svc.ID != "" && svc.Service == "" {
-			return api.Errorf(api.Invalid, "Must provide service name with ID")
+			return api.Errorf(api.Invalid, "Must provide service name (Service.Service) when service ID is provided")
 		}
 		in.Service = &svc
 	}
@@ -164,9 +167,39 @@ func prepareRegister(_ *store.Tx, in *api.Registration) error {
 			return api.Errorf(api.Invalid, "Must provide a check id or name")
 		}
 		check.Node = in.Node
+		if check.Type == "" {
+			check.Type = kindOf(&check.Definition)
+		}
 		in.Checks[i] = &check
 	}
 	return nil
+}
+
+// kindOf tells which kind of check a definition is of.
+func kindOf(d *api.HealthCheckDefinition) string {
+	switch {
+	case d.TTL != 0:
+		return "ttl"
+	case d.HTTP != "":
+		return "http"
+	case d.TCP != "":
+		return "tcp"
+	case d.UDP != "":
+		return "udp"
+	case d.GRPC != "":
+		return "grpc"
+	case d.H2PING != "":
+		return "h2ping"
+	case d.AliasNode != "" || d.AliasService != "":
+		return "alias"
+	case d.DockerContainerID != "":
+		return "docker"
+	case len(d.ScriptArgs) > 0:
+		return "script"
+	case d.OSService != "":
+		return "os_service"
+	}
+	return ""
 }
 
 // collect returns the rows that keep holds true of, never nil.

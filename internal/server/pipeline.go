@@ -12,6 +12,8 @@ import (
 	"isthmus/internal/rpc"
 	"isthmus/internal/state"
 	"isthmus/internal/store"
+	"isthmus/internal/telemetry"
+	"isthmus/internal/wire"
 )
 
 // Read answers a method from a view of the state.
@@ -108,6 +110,9 @@ func apply[In, Out any](ctx context.Context, s *Server, c *state.Command[In, Out
 // route has a request answered by whom it concerns: here, by the leader, or by
 // another datacenter. It is held while no leader is known.
 func (s *Server) route(ctx context.Context, r *rpc.Request, here func() (rpc.Meta, error)) (rpc.Meta, error) {
+	if name, ok := metricNames[r.Name]; ok {
+		defer telemetry.Since(name, time.Now())
+	}
 	return rpc.Hold(ctx, s.cfg.Hold, r, func() (rpc.Meta, error) { //nolint:wrapcheck // the pipeline's own errors
 		to, err := s.forward(r.Desc, r.Header)
 		if err != nil {
@@ -118,6 +123,17 @@ func (s *Server) route(ctx context.Context, r *rpc.Request, here func() (rpc.Met
 		}
 		return to.Call(ctx, r)
 	})
+}
+
+// metricNames are the names under which dashboards know how long a method took.
+var metricNames = map[string][]string{
+	wire.CatalogRegister.Name:    {"catalog", "register"},
+	wire.CatalogDeregister.Name:  {"catalog", "deregister"},
+	wire.KVApply.Name:            {"kvs", "apply"},
+	wire.FederationApply.Name:    {"federation_state", "apply"},
+	wire.FederationGet.Name:      {"federation_state", "get"},
+	wire.FederationList.Name:     {"federation_state", "list"},
+	wire.FederationGateways.Name: {"federation_state", "list_mesh_gateways"},
 }
 
 var errWaited = errors.New("waited long enough")

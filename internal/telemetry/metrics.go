@@ -73,3 +73,32 @@ func (m *Metrics) WritePrometheus(w io.Writer) (bool, error) {
 	}
 	return true, nil
 }
+
+// Label is a name and value that a metric is told apart by.
+type Label struct{ Name, Value string }
+
+func labels(list []Label) []metrics.Label {
+	out := make([]metrics.Label, len(list))
+	for i, l := range list {
+		out[i] = metrics.Label{Name: l.Name, Value: l.Value}
+	}
+	return out
+}
+
+// Count adds one to a counter, whose name is given in parts.
+func Count(name []string, by ...Label) { metrics.IncrCounterWithLabels(name, 1, labels(by)) }
+
+// Add adds to a counter.
+func Add(name []string, n uint64, by ...Label) {
+	metrics.IncrCounterWithLabels(name, float32(n), labels(by))
+}
+
+// Gauge sets a metric to a value.
+func Gauge(name []string, v float64, by ...Label) {
+	metrics.SetPrecisionGaugeWithLabels(name, v, labels(by))
+}
+
+// Since adds the time since start to a metric of durations, in milliseconds.
+func Since(name []string, start time.Time, by ...Label) {
+	metrics.MeasureSinceWithLabels(name, start, labels(by))
+}
