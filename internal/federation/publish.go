@@ -33,7 +33,7 @@ const (
 
 // Run publishes until ctx is done.
 func (p *Publisher) Run(ctx context.Context) error {
-	tokens, refilled := publishBurst, time.Now()
+	pace := pace{every: publishEvery, burst: publishBurst}
 	retry := publishRetry
 	for ctx.Err() == nil {
 		stored, gateways, wait := p.Read()
@@ -43,26 +43,19 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		for ; tokens < publishBurst && time.Since(refilled) >= publishEvery; tokens++ {
-			refilled = refilled.Add(publishEvery)
-		}
-		if tokens == 0 {
-			sleep(ctx, time.Until(refilled.Add(publishEvery)))
-			continue
+		if !pace.wait(ctx) {
+			break
 		}
 		state := &api.FederationState{Datacenter: p.Datacenter, MeshGateways: gateways, UpdatedAt: time.Now().UTC()}
 		if err := p.Put(ctx, wire.FederationRequest{Op: wire.FederationUpsert, State: state}); err != nil {
 			if ctx.Err() == nil && api.CodeOf(err) != api.StatesDisabled {
 				p.Log.Warn("own mesh gateways are not published yet", "gateways", len(gateways), "err", err)
 			}
+			pace.spent-- // nothing was written
 			sleep(ctx, retry)
 			retry = min(2*retry, publishLimit)
 			continue
 		}
-		if tokens == publishBurst {
-			refilled = time.Now()
-		}
-		tokens--
 		retry = publishRetry
 		p.Log.Info("own mesh gateways published", "gateways", len(gateways))
 		// A secondary reads its own state back from the primary, a moment later.

@@ -26,11 +26,13 @@ type Replicator struct {
 	view wire.ReplicationView
 }
 
-// Pace of replication: at most so many changes at once, then a pause.
+// Pace of replication: a burst of rounds, then one a second; in a round so many
+// changes at once, then a pause.
 const (
+	roundEvery     = time.Second
+	roundBurst     = 5
 	replicateBurst = 50
 	replicatePause = 500 * time.Millisecond
-	roundPause     = time.Second
 )
 
 // View tells how far the copy is.
@@ -50,6 +52,7 @@ func (r *Replicator) note(edit func(v *wire.ReplicationView)) {
 func (r *Replicator) Run(ctx context.Context) error {
 	r.note(func(v *wire.ReplicationView) { v.Running = true })
 	defer r.note(func(v *wire.ReplicationView) { v.Running = false })
+	pace := pace{every: roundEvery, burst: roundBurst}
 	h := rpc.Header{AllowStale: true, Token: r.Token}
 	for update, err := range wire.FederationList.Watch(ctx, r.Remote, h, wire.DCQuery{}) {
 		if err == nil {
@@ -67,7 +70,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		r.note(func(v *wire.ReplicationView) {
 			v.LastSuccess, v.LastError, v.Index = time.Now(), "", update.Meta.Index
 		})
-		if !sleep(ctx, roundPause) {
+		if !pace.wait(ctx) {
 			break
 		}
 	}
