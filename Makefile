@@ -63,7 +63,7 @@ fmt: $(LINT) ## format the code
 
 .PHONY: docs
 docs: ## write the generated documents under docs/
-	go test -count=1 -run '^TestGeneratedDocumentsAreCurrent$$' ./internal/order -update
+	go test -count=1 -run '^TestGeneratedDocumentsAreCurrent$$' ./internal/order ./internal/wire -update
 
 .PHONY: certs
 certs: ## make the certificates in test/hostname anew

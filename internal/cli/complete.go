@@ -116,5 +116,5 @@ func setLine(path, line string, present bool) error {
 	} else {
 		lines = slices.DeleteFunc(lines, func(l string) bool { return l == line })
 	}
-	return os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600) // the mode of an existing file stays
+	return os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600) //nolint:gosec // the start-up file of the user's own shell, whose mode stays
 }

@@ -17,11 +17,12 @@ import (
 
 // demo starts a whole federation on this machine.
 type demo struct {
-	Datacenters int  `flag:"dcs" default:"2" doc:"datacenters, 2 to 4"`
-	Servers     int  `flag:"servers" default:"1" doc:"servers in each datacenter, 1 to 3"`
-	Isolate     bool `flag:"isolate" doc:"put each node into a network namespace of its own, where only gateways lead out of a datacenter"`
-	Exit        bool `flag:"exit" doc:"check the federation and end: 0 when all is well, 1 when not; isolated if this is allowed"`
-	Keep        bool `flag:"keep" doc:"keep the settings, logs and data of the nodes"`
+	Datacenters int `flag:"dcs"     default:"2" doc:"datacenters, 2 to 4"`
+	Servers     int `flag:"servers" default:"1" doc:"servers in each datacenter, 1 to 3"`
+
+	Isolate bool `flag:"isolate" doc:"put each node into a network namespace of its own, where only gateways lead out of a datacenter"`
+	Exit    bool `flag:"exit"    doc:"check the federation and end: 0 when all is well, 1 when not; isolated if this is allowed"`
+	Keep    bool `flag:"keep"    doc:"keep the settings, logs and data of the nodes"`
 }
 
 // Paces and limits of a demo.
@@ -81,7 +82,7 @@ func (c *demo) Run(ctx context.Context, e *Env) error {
 		err = failf("Error! %w", err)
 	}
 	r.close()
-	s.say("all processes are stopped, nothing is left of them")
+	s.sayf("all processes are stopped, nothing is left of them")
 	return err
 }
 
@@ -126,31 +127,42 @@ func (c *demo) again(ctx context.Context, e *Env, s *screen, binary string, caus
 	}
 	code := exitNoNamespaces
 	if errors.Is(cause, syscall.EPERM) {
-		args := []string{
-			"demo", "-dcs", strconv.Itoa(c.Datacenters), "-servers", strconv.Itoa(c.Servers), "-isolate",
-			"-exit=" + strconv.FormatBool(c.Exit), "-keep=" + strconv.FormatBool(c.Keep),
-		}
-		cmd := exec.CommandContext(ctx, binary, args...)
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-		cmd.Env = append(os.Environ(), demoInner+"=1")
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Stdout, e.Stderr
-		enterUserNamespace(cmd)
-		err := runBound(cmd)
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			code = exit.ExitCode()
-		} else if err == nil || ctx.Err() != nil {
-			return true, nil
-		}
+		code = c.inUserNamespace(ctx, e, binary)
 	}
 	switch {
+	case code == 0:
+		return true, nil
 	case code != exitNoNamespaces:
 		return true, &failure{code: exitFailure} // the other process has said why
 	case c.Isolate:
 		return true, failf("Error! -isolate: %w\nRun it as root, or allow user namespaces: sysctl -w user.max_user_namespaces=10000, "+
 			"and where they exist kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0.", cause)
 	default:
-		s.say("not isolated, but on loopback addresses: %v", cause)
+		s.sayf("not isolated, but on loopback addresses: %v", cause)
 		return false, nil
+	}
+}
+
+// inUserNamespace runs the demo once more and yields its exit code.
+func (c *demo) inUserNamespace(ctx context.Context, e *Env, binary string) int {
+	args := []string{
+		"demo", "-dcs", strconv.Itoa(c.Datacenters), "-servers", strconv.Itoa(c.Servers), "-isolate",
+		"-exit=" + strconv.FormatBool(c.Exit), "-keep=" + strconv.FormatBool(c.Keep),
+	}
+	cmd := exec.CommandContext(ctx, binary, args...) //nolint:gosec // this program itself
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Env = append(os.Environ(), demoInner+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Stdin, e.Stdout, e.Stderr
+	enterUserNamespace(cmd)
+	err := runBound(cmd)
+	exit, ended := errors.AsType[*exec.ExitError](err)
+	switch {
+	case ended:
+		return exit.ExitCode()
+	case err == nil, ctx.Err() != nil && !c.Exit:
+		return 0
+	default:
+		return exitNoNamespaces // it did not even start
 	}
 }
 
@@ -161,8 +173,7 @@ func runBound(cmd *exec.Cmd) error {
 		return err
 	}
 	defer s.close()
-	s.do(func() { err = cmd.Start() })
-	if err != nil {
+	if err := s.start(cmd); err != nil {
 		return fmt.Errorf("start the demo in a user namespace: %w", err)
 	}
 	return cmd.Wait() //nolint:wrapcheck // its exit code is all that counts
@@ -175,14 +186,15 @@ func (r *demoRun) furnish(binary string, isolated bool) error {
 		return err
 	}
 	r.processes = newDemoProcesses(binary, r.dir)
-	where := "isolated: each node in a network namespace of its own, on the WAN only gateways and, for the first contact, the way to those of dc1"
+	where := "isolated: each node is in a network namespace of its own, and only gateways are on the WAN;\n" +
+		"to join for the first time, servers of other datacenters also have a way to the gateways of dc1, and to nothing else"
 	if !isolated {
 		where = "on loopback addresses; with -isolate the kernel keeps the datacenters apart"
 		if r.network, err = newLoopback(r.nodes, r.processes.pids); err != nil {
 			return err
 		}
 	}
-	r.screen.say("%s", where)
+	r.screen.sayf("%s", where)
 	r.processes.space = r.network.space
 	r.clients, r.plain = map[*demoNode]*consul.Client{}, map[*demoNode]*http.Client{}
 	for _, n := range r.nodes {

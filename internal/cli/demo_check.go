@@ -41,10 +41,10 @@ func (r *demoRun) checkAll(ctx context.Context) error {
 		begun := time.Now()
 		found, err := c.run(ctx, r)
 		if err != nil {
-			r.screen.say("FAIL  %s: %v", c.name, err)
+			r.screen.sayf("FAIL  %s: %v", c.name, err)
 			return fmt.Errorf("check %s: %w", c.name, err)
 		}
-		r.screen.say("ok    %s: %s (%.2f s)", c.name, found, time.Since(begun).Seconds())
+		r.screen.sayf("ok    %s: %s (%.2f s)", c.name, found, time.Since(begun).Seconds())
 	}
 	return nil
 }
@@ -223,7 +223,8 @@ func checkReplaced(ctx context.Context, r *demoRun) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, killLimit)
 	defer cancel()
 	var slowest time.Duration
-	for _, dc := range r.datacenters()[:2] {
+	two := r.datacenters()[:2]
+	for _, dc := range two {
 		n := r.gateways(dc)[0]
 		if err := r.processes.signal(n, syscall.SIGKILL); err != nil {
 			return "", err
@@ -234,6 +235,9 @@ func checkReplaced(ctx context.Context, r *demoRun) (string, error) {
 		case took := <-r.recovered:
 			slowest = max(slowest, took)
 		}
+	}
+	if ended := r.ended.Load(); ended != int64(len(two)) {
+		return "", fmt.Errorf("%d processes ended, %d were killed", ended, len(two))
 	}
 	return fmt.Sprintf("whole again within %.2f s", slowest.Seconds()), nil
 }

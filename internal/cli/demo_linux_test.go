@@ -45,9 +45,8 @@ func listenIn(t *testing.T, s *space, addr string) {
 		ln  net.Listener
 		err error
 	)
-	s.do(func() { ln, err = net.Listen("tcp", addr) })
-	if err != nil {
-		t.Fatal(err)
+	if closed := s.do(func() { ln, err = net.Listen("tcp", addr) }); closed != nil || err != nil {
+		t.Fatal(closed, err)
 	}
 	t.Cleanup(func() { _ = ln.Close() })
 	go func() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
@@ -93,7 +94,7 @@ func demoNodes(datacenters, servers int, octet byte, isolated bool) []*demoNode 
 
 func lastByte(a netip.Addr, last int) netip.Addr {
 	b := a.As4()
-	b[3] = byte(last)
+	b[3] = byte(last) //nolint:gosec // at most 255 by the limits on nodes
 	return netip.AddrFrom4(b)
 }
 
@@ -131,21 +132,27 @@ func allFree(nodes []*demoNode) error {
 // kernel ends the processes that a thread started when it goes away, which is how
 // nothing is left even of a demo that is killed.
 type space struct {
-	jobs chan func()
-	done sync.WaitGroup
+	jobs    chan func()
+	closed  chan struct{}
+	running sync.WaitGroup
 }
 
 // newSpace starts a thread and runs enter on it.
 func newSpace(enter func() error) (*space, error) {
-	s := &space{jobs: make(chan func())}
+	s := &space{jobs: make(chan func()), closed: make(chan struct{})}
 	entered := make(chan error)
-	s.done.Go(func() {
+	s.running.Go(func() {
 		// Never unlocked: a thread that has entered a network of its own must not
 		// be used for anything else, and ends with its goroutine.
 		runtime.LockOSThread()
 		entered <- enter()
-		for job := range s.jobs {
-			job()
+		for {
+			select {
+			case job := <-s.jobs:
+				job()
+			case <-s.closed:
+				return
+			}
 		}
 	})
 	if err := <-entered; err != nil {
@@ -155,23 +162,45 @@ func newSpace(enter func() error) (*space, error) {
 	return s, nil
 }
 
-func (s *space) do(job func()) {
+// do runs a job on the thread, unless the space is closed.
+func (s *space) do(job func()) error {
 	done := make(chan struct{})
-	s.jobs <- func() {
+	run := func() {
 		defer close(done)
 		job()
 	}
-	<-done
+	select {
+	case s.jobs <- run:
+		<-done
+		return nil
+	case <-s.closed:
+		return net.ErrClosed
+	}
 }
 
 func (s *space) close() {
-	close(s.jobs)
-	s.done.Wait()
+	close(s.closed)
+	s.running.Wait()
+}
+
+// start starts a process inside the space.
+func (s *space) start(cmd *exec.Cmd) error {
+	var err error
+	if closed := s.do(func() { err = cmd.Start() }); closed != nil {
+		return closed
+	}
+	return err
 }
 
 // dial connects from inside the space. The address must not be a name.
-func (s *space) dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-	s.do(func() { conn, err = new(net.Dialer).DialContext(ctx, network, addr) })
+func (s *space) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var (
+		conn net.Conn
+		err  error
+	)
+	if closed := s.do(func() { conn, err = new(net.Dialer).DialContext(ctx, network, addr) }); closed != nil {
+		return nil, closed
+	}
 	return conn, err
 }
 

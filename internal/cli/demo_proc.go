@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,15 +95,14 @@ func (p *demoProcesses) start(n *demoNode, all []*demoNode) (pid int, err error)
 		return 0, fmt.Errorf("log of %s: %w", n.name, err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(p.binary, p.arguments(n, all)...) //nolint:noctx // ended in order by stop
+	cmd := exec.CommandContext(context.Background(), p.binary, p.arguments(n, all)...) //nolint:gosec // this program itself
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, envPrefix) || strings.HasPrefix(v, aliasPrefix)
 	})
 	bindToParent(cmd)
 	begun := time.Now()
-	p.space(n).do(func() { err = cmd.Start() })
-	if err != nil {
+	if err := p.space(n).start(cmd); err != nil {
 		return 0, fmt.Errorf("start %s: %w", n.name, err)
 	}
 	p.mu.Lock()

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	consul "github.com/hashicorp/consul/api"
@@ -29,6 +31,8 @@ type demoRun struct {
 	// recovered tells how long it took until the federation was whole again after
 	// the end of a process. It holds one for a check that waits.
 	recovered chan time.Duration
+
+	ended atomic.Int64 // processes that ended after the start
 }
 
 // run starts the nodes and, once they are federated, checks them or shows them.
@@ -96,7 +100,7 @@ func (r *demoRun) start(ctx context.Context) error {
 			return err
 		}
 	}
-	r.screen.say("%d servers are started", len(r.servers("")))
+	r.screen.sayf("%d servers are started", len(r.servers("")))
 	g.Go(func() error {
 		defer close(done)
 		var each errgroup.Group
@@ -111,7 +115,7 @@ func (r *demoRun) start(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err //nolint:wrapcheck // says what was waited for
 	}
-	r.screen.say("federated")
+	r.screen.sayf("federated")
 	return nil
 }
 
@@ -131,7 +135,7 @@ func (r *demoRun) startGateways(ctx context.Context, dc string) error {
 	if err != nil {
 		return concerning(fmt.Errorf("wait for a leader in %s: %w", dc, err), servers...)
 	}
-	r.screen.say("%s has a leader: %s", dc, r.nameOf(leader))
+	r.screen.sayf("%s has a leader: %s", dc, r.nameOf(leader))
 	gateways := r.gateways(dc)
 	for _, n := range gateways {
 		if _, err := r.processes.start(n, r.nodes); err != nil {
@@ -144,7 +148,7 @@ func (r *demoRun) startGateways(ctx context.Context, dc string) error {
 	if err != nil {
 		return concerning(fmt.Errorf("wait for the gateways of %s: %w", dc, err), gateways...)
 	}
-	r.screen.say("%s has its gateways: %d", dc, len(gateways))
+	r.screen.sayf("%s has its gateways: %d", dc, len(gateways))
 	return nil
 }
 
@@ -170,18 +174,18 @@ func (r *demoRun) federated(ctx context.Context) error {
 				continue
 			}
 			told[step] = true
-			r.screen.say("%s", step)
+			r.screen.sayf("%s", step)
 		}
 		return len(missing) == 0
 	})
 	if err != nil {
 		var nodes []*demoNode
-		text := ""
+		var text strings.Builder
 		for _, m := range missing {
 			nodes = append(nodes, m.node)
-			text += "\n  not yet for " + m.node.name + ": " + m.step
+			text.WriteString("\n  not yet for " + m.node.name + ": " + m.step)
 		}
-		return concerning(fmt.Errorf("wait until the datacenters are federated: %w%s", err, text), nodes...)
+		return concerning(fmt.Errorf("wait until the datacenters are federated: %w%s", err, &text), nodes...)
 	}
 	return nil
 }
@@ -246,6 +250,7 @@ func (r *demoRun) supervise(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case e := <-r.processes.exits:
+			r.ended.Add(1)
 			if e.after > healthyAfter {
 				early[e.node] = 0
 			}
@@ -258,7 +263,7 @@ func (r *demoRun) supervise(ctx context.Context) {
 
 // restart starts a node again and tells how the others fared without it.
 func (r *demoRun) restart(ctx context.Context, e demoExit, pause time.Duration) {
-	r.screen.sayAt(e.at, "%s; it starts again in %s", e, pause)
+	r.screen.sayAtf(e.at, "%s; it starts again in %s", e, pause)
 	t := time.NewTimer(pause)
 	defer t.Stop()
 	select {
@@ -268,10 +273,10 @@ func (r *demoRun) restart(ctx context.Context, e demoExit, pause time.Duration) 
 	}
 	pid, err := r.processes.start(e.node, r.nodes)
 	if err != nil {
-		r.screen.say("%v", err)
+		r.screen.sayf("%v", err)
 		return
 	}
-	r.screen.say("%s runs again (pid %d)", e.node.name, pid)
+	r.screen.sayf("%s runs again (pid %d)", e.node.name, pid)
 	err = eventually(ctx, func() bool {
 		views := r.views(ctx)
 		return views[e.node].answers && len(r.missing(ctx, views)) == 0 || r.processes.pid(e.node) != pid
@@ -280,11 +285,11 @@ func (r *demoRun) restart(ctx context.Context, e demoExit, pause time.Duration) 
 		return // the demo ends, or the node ended once more, which is told by itself
 	}
 	took := time.Since(e.at)
-	text := fmt.Sprintf("whole again %.2f s after the end of %s; since then reads", took.Seconds(), e.node.name)
+	var reads strings.Builder
 	for _, p := range r.probes {
-		text += "\n  " + p.since(e.at)
+		reads.WriteString("\n  " + p.since(e.at))
 	}
-	r.screen.say("%s", text)
+	r.screen.sayf("whole again %.2f s after the end of %s; since then reads%s", took.Seconds(), e.node.name, &reads)
 	select {
 	case r.recovered <- took:
 	default: // no check waits
@@ -315,13 +320,13 @@ func (r *demoRun) changes(views map[*demoNode]demoView, last map[string]string) 
 		v := views[n]
 		if v.leads && last[n.dc] != n.name {
 			if last[n.dc] != "" {
-				r.screen.say("%s leads %s now, after %s", n.name, n.dc, last[n.dc])
+				r.screen.sayf("%s leads %s now, after %s", n.name, n.dc, last[n.dc])
 			}
 			last[n.dc] = n.name
 		}
 		if old := last[n.name]; v.route != "" && v.route != old {
 			if old != "" {
-				r.screen.say("route from %s to other datacenters: %s, after %s", n.name, v.route, old)
+				r.screen.sayf("route from %s to other datacenters: %s, after %s", n.name, v.route, old)
 			}
 			last[n.name] = v.route
 		}
@@ -332,7 +337,8 @@ func (r *demoRun) changes(views map[*demoNode]demoView, last map[string]string) 
 func (r *demoRun) commands() string {
 	a, b := r.servers("dc1")[0], r.servers("dc2")[0]
 	binary := r.processes.binary
-	text := "\nTry, in another terminal:\n"
+	var text strings.Builder
+	text.WriteString("\nTry, in another terminal:\n")
 	for _, args := range []string{
 		"members -wan -http-addr=" + a.shown,
 		"federation status -http-addr=" + b.shown,
@@ -340,9 +346,10 @@ func (r *demoRun) commands() string {
 		"kv get -http-addr=" + b.shown + " greeting",
 		"catalog services -http-addr=" + b.shown + " -datacenter=dc1",
 	} {
-		text += "  " + binary + " " + args + "\n"
+		text.WriteString("  " + binary + " " + args + "\n")
 	}
-	return text + "  curl 'http://" + a.shown + "/v1/kv/greeting?dc=dc2&raw'\n\n"
+	text.WriteString("  curl 'http://" + a.shown + "/v1/kv/greeting?dc=dc2&raw'\n\n")
+	return text.String()
 }
 
 // tails are the ends of the logs of nodes, or of all.
@@ -350,11 +357,11 @@ func (r *demoRun) tails(nodes []*demoNode) string {
 	if len(nodes) == 0 {
 		nodes = r.nodes
 	}
-	text := ""
+	var text strings.Builder
 	for _, n := range nodes {
-		text += "--- the end of the log of " + n.name + "\n" + r.processes.tail(n, tailLines) + "\n"
+		text.WriteString("--- the end of the log of " + n.name + "\n" + r.processes.tail(n, tailLines) + "\n")
 	}
-	return text
+	return text.String()
 }
 
 // close lets go of everything. Nothing of the demo is left then.
@@ -369,10 +376,10 @@ func (r *demoRun) close() {
 	switch {
 	case r.dir == "":
 	case r.keep:
-		r.screen.say("settings, logs and data are kept in %s", r.dir)
+		r.screen.sayf("settings, logs and data are kept in %s", r.dir)
 	default:
 		if err := os.RemoveAll(r.dir); err != nil {
-			r.screen.say("not all of %s is removed: %v", r.dir, err)
+			r.screen.sayf("not all of %s is removed: %v", r.dir, err)
 		}
 	}
 }

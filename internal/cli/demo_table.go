@@ -35,12 +35,12 @@ func newScreen(out io.Writer, start time.Time) *screen {
 
 func (s *screen) terminal() bool { return s.file != nil }
 
-// say tells what happened, with the time since the start.
-func (s *screen) say(format string, args ...any) {
-	s.sayAt(time.Now(), format, args...)
+// sayf tells what happened, with the time since the start.
+func (s *screen) sayf(format string, args ...any) {
+	s.sayAtf(time.Now(), format, args...)
 }
 
-func (s *screen) sayAt(at time.Time, format string, args ...any) {
+func (s *screen) sayAtf(at time.Time, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	s.print(fmt.Sprintf("%7.2f s  %s\n", at.Sub(s.start).Seconds(), strings.ReplaceAll(text, "\n", "\n           ")))
 }

@@ -128,7 +128,7 @@ func TestScreenDrawsTheTableBelowWhatIsSaid(t *testing.T) {
 		t.Fatal("a buffer is taken for a terminal")
 	}
 	s.show([]string{"a table"})
-	s.say("one\ntwo")
+	s.sayf("one\ntwo")
 	if got := out.String(); strings.Contains(got, "table") || strings.Contains(got, "\x1b") {
 		t.Errorf("without a terminal: %q", got)
 	}
@@ -153,14 +153,14 @@ func TestNextDemoRemovesWhatAKilledOneLeft(t *testing.T) {
 	if err := gone.Run(); err != nil {
 		t.Skip(err)
 	}
-	make := func(pid string) string {
+	left := func(pid string) string {
 		dir := filepath.Join(os.TempDir(), "isthmus-demo-"+pid+"-1")
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		return dir
 	}
-	dead, alive, kept := make(strconv.Itoa(gone.Process.Pid)), make(strconv.Itoa(os.Getppid())), make("kept")
+	dead, alive, kept := left(strconv.Itoa(gone.Process.Pid)), left(strconv.Itoa(os.Getppid())), left("kept")
 	if _, err := demoDir(false); err != nil {
 		t.Fatal(err)
 	}

@@ -245,8 +245,7 @@ func (p *probe) now() string {
 
 // rootCause is the innermost text of an error, which says most in one line.
 func rootCause(err error) string {
-	var status consul.StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[consul.StatusError](err); ok {
 		return status.Body
 	}
 	return err.Error()

@@ -10,17 +10,26 @@ import (
 	"isthmus/internal/gossip"
 )
 
-// floodEvery is how often the LAN's servers are compared with the WAN pool.
-const floodEvery = 60 * time.Second
+// floodEvery is how often the LAN's servers are compared with the WAN pool, and
+// spreadAfter how long news of the WAN may gather before they are spread.
+const (
+	floodEvery  = 60 * time.Second
+	spreadAfter = 250 * time.Millisecond
+)
 
 // Flood brings every server of the own datacenter into the WAN pool, so that one
-// server which knows the others is enough.
+// server which knows the others is enough. And it hands on what this server learns
+// of other datacenters to the servers beside it: gossip repeats a piece of news
+// only a few times, to members chosen at random, and in a pool where most members
+// are far away it may pass by a neighbour.
 type Flood struct {
 	Datacenter string
 	LAN        func() []gossip.Member
 	WAN        func() []gossip.Member
 	Join       func(ctx context.Context, addrs []string) (int, error)
 	Wake       <-chan struct{} // the LAN changed
+	News       <-chan struct{} // the WAN changed
+	Self       string          // name of this server
 	Named      bool            // addresses carry the member's name (federation through gateways)
 	Log        *slog.Logger
 }
@@ -30,26 +39,34 @@ func (f *Flood) Run(ctx context.Context) error {
 	tick := time.NewTicker(floodEvery)
 	defer tick.Stop()
 	for {
-		f.round(ctx)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-f.Wake:
+		f.round(ctx, false)
+		for spread := true; spread; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				spread = false
+			case <-f.Wake:
+				spread = false
+			case <-f.News:
+				sleep(ctx, spreadAfter)
+				f.round(ctx, true)
+			}
 		}
 	}
 }
 
 // round joins every alive LAN server that is not alive in the WAN pool. One that
-// is known there as failed or left is joined again too.
-func (f *Flood) round(ctx context.Context) {
+// is known there as failed or left is joined again too. With all, every alive one
+// is joined, which exchanges everything that the two know.
+func (f *Flood) round(ctx context.Context, all bool) {
 	alive := map[string]bool{}
 	for _, m := range f.WAN() {
 		alive[m.Name] = m.Status == gossip.StatusAlive
 	}
 	for _, m := range f.LAN() {
 		name := m.Name + "." + f.Datacenter
-		if m.Tags["role"] != "consul" || m.Status != gossip.StatusAlive || alive[name] {
+		if m.Tags["role"] != "consul" || m.Status != gossip.StatusAlive || m.Name == f.Self || alive[name] && !all {
 			continue
 		}
 		port, err := strconv.Atoi(m.Tags["wan_join_port"])

@@ -21,14 +21,14 @@ type joiner struct {
 }
 
 // discoverAll replaces discovery strings by the addresses they stand for.
-func (j *joiner) discoverAll() []string {
+func (j *joiner) discoverAll(ctx context.Context) []string {
 	var out []string
 	for _, setting := range j.settings {
 		if !cloudjoin.Is(setting) {
 			out = append(out, setting)
 			continue
 		}
-		addrs, err := cloudjoin.Addrs(setting, j.log)
+		addrs, err := cloudjoin.Addrs(ctx, setting, j.log)
 		if err != nil {
 			j.log.Warn("addresses were not discovered", "err", err)
 		}
@@ -68,7 +68,7 @@ func (j *joiner) run(ctx context.Context) error {
 }
 
 func (j *joiner) join(ctx context.Context) error {
-	addrs := j.discoverAll()
+	addrs := j.discoverAll(ctx)
 	if len(addrs) == 0 {
 		return fmt.Errorf("no address to join among %d settings", len(j.settings))
 	}

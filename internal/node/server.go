@@ -27,6 +27,7 @@ type serverParts struct {
 	wan     *gossip.Pool // nil when the WAN pool is off
 	wanPort int
 	flood   chan struct{} // wakes the flood of LAN servers into the WAN
+	news    chan struct{} // the WAN changed
 
 	storage, cluster []part
 }
@@ -37,7 +38,7 @@ const raftQueue = 16
 // newServer builds a server. wan is nil unless datacenters are joined through
 // mesh gateways.
 func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, error) {
-	s := &serverParts{node: n, flood: make(chan struct{}, 1)}
+	s := &serverParts{node: n, flood: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 	listener, err := net.Listen("tcp", n.cfg.Listen.Server) //nolint:noctx // bound to the node, not to a request
 	if err != nil {
 		return nil, fmt.Errorf("server port: %w", err)

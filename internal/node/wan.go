@@ -68,7 +68,7 @@ func (s *serverParts) newWAN(mux *transport.Mux, wan *wide) error {
 	}
 	flood := federation.Flood{
 		Datacenter: n.cfg.Datacenter, LAN: func() []gossip.Member { return n.lan.Members() }, WAN: s.wan.Members, Join: s.wan.Join,
-		Wake: s.flood, Named: wan != nil, Log: n.log.With("component", "wan"),
+		Wake: s.flood, News: s.news, Self: n.cfg.NodeName, Named: wan != nil, Log: n.log.With("component", "wan"),
 	}
 	s.cluster = append(s.cluster, part{"WAN flood", flood.Run})
 	s.joinWAN(wan)
@@ -81,7 +81,7 @@ func (s *serverParts) follow(wan *wide) {
 	if len(n.cfg.PrimaryGateways) > 0 {
 		s.cluster = append(s.cluster, part{"configured gateways", func(ctx context.Context) error {
 			log := n.log.With("component", "gateway_locator")
-			discover := func(_ context.Context, setting string) ([]string, error) { return cloudjoin.Addrs(setting, log) }
+			discover := func(ctx context.Context, setting string) ([]string, error) { return cloudjoin.Addrs(ctx, setting, log) }
 			wan.locator.Follow("configured", federation.Configured(ctx, n.cfg.PrimaryGateways, n.cfg.PrimaryGatewaysInterval, discover, log))
 			<-ctx.Done()
 			return nil
@@ -147,6 +147,10 @@ func mergeWAN(members []gossip.Member) error {
 
 // wanEvent keeps the router in step with the servers of other datacenters.
 func (s *serverParts) wanEvent(e gossip.Event) {
+	select {
+	case s.news <- struct{}{}:
+	default: // it is told already
+	}
 	for i := range e.Members {
 		m := &e.Members[i]
 		node, dc, ok := federation.SplitName(m.Name)

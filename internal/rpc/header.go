@@ -34,6 +34,11 @@ type Meta struct {
 	NotModified bool
 	Consistency string // filled by agents: leader, stale or consistent
 	Filtered    bool   // the token may not see all of it
+
+	// Of a Cache alone, and not on the wire.
+	Cached bool          // the answer went through a cache
+	Hit    bool          // and was there already
+	Age    time.Duration // for how long it may be out of date; 0 while the servers are in touch
 }
 
 // field is one pair of the flat map: a name and how its value is written.

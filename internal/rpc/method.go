@@ -18,7 +18,8 @@ type Desc struct {
 	Name    string
 	Write   bool   // changes state: carries a token but no query options, and only a leader answers
 	Primary bool   // the primary datacenter answers, whichever was named
-	Local   bool   // never forwarded; the argument has no header beside it
+	Local   bool   // never forwarded: the request names no datacenter
+	Bare    bool   // a local one whose argument has no header beside it
 	Reply   string // see Method
 	Route   string // see Method
 }
@@ -29,6 +30,7 @@ type Method[In, Out any] struct {
 	Write   bool
 	Primary bool
 	Local   bool
+	Bare    bool
 	// Reply is the field that the answer stands in beside the meta, or Flat, or
 	// empty when the answer is Out alone, without meta.
 	Reply string
@@ -43,7 +45,7 @@ func (m Method[In, Out]) Desc() Desc {
 	if route == "" {
 		route = "Datacenter"
 	}
-	return Desc{m.Name, m.Write, m.Primary, m.Local, m.Reply, route}
+	return Desc{m.Name, m.Write, m.Primary, m.Local, m.Bare, m.Reply, route}
 }
 
 // Request is one call on its way. In and Out are pointers to the method's types;
@@ -189,7 +191,7 @@ func encodeRequest(dst []byte, r *Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Local {
+	if r.Bare {
 		return append(dst, body...), nil
 	}
 	var fields []field
@@ -198,7 +200,9 @@ func encodeRequest(dst []byte, r *Request) ([]byte, error) {
 	} else {
 		fields = r.Header.readFields()
 	}
-	fields = with(fields, field{r.Route, func(b []byte) []byte { return appendText(b, r.Header.Datacenter) }})
+	if !r.Local {
+		fields = with(fields, field{r.Route, func(b []byte) []byte { return appendText(b, r.Header.Datacenter) }})
+	}
 	dst, err = merge(dst, fields, body)
 	if err != nil {
 		return nil, fmt.Errorf("encode request of %s: %w", r.Name, err)

@@ -132,7 +132,7 @@ func (c *serverConn) call(ctx context.Context, name string) ([]byte, error) {
 	}
 	r := Request{Desc: h.desc}
 	r.In, r.Out = h.types()
-	if !h.desc.Local {
+	if !h.desc.Bare {
 		if r.Header, err = decodeHeader(c.in, h.desc.Route); err != nil {
 			return nil, fmt.Errorf("decode request of %s: %w", name, err)
 		}

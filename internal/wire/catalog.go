@@ -34,7 +34,24 @@ type DumpQuery struct {
 }
 
 // GatewayService is a service that a gateway leads to.
-type GatewayService struct{}
+type GatewayService struct {
+	Gateway      ServiceName
+	Service      ServiceName
+	GatewayKind  string
+	ServiceKind  string
+	Port         int
+	Protocol     string
+	Hosts        []string
+	CAFile       string
+	CertFile     string
+	KeyFile      string
+	SNI          string
+	FromWildcard bool
+	api.RaftIndex
+}
+
+// ServiceName is the name of a service where the protocol wraps it.
+type ServiceName struct{ Name string }
 
 // DumpReply is all instances, or those of a kind.
 type DumpReply struct {

@@ -18,7 +18,7 @@ var (
 
 	// FederationStatus is our own: how one server sees the federation. No peer of
 	// another make is asked for it.
-	FederationStatus = rpc.Method[Empty, ServerView]{Name: "Isthmus.FederationStatus", Local: true}
+	FederationStatus = rpc.Method[Empty, ServerView]{Name: "Isthmus.FederationStatus", Local: true, Bare: true}
 )
 
 // Operations of a FederationRequest.

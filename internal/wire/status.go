@@ -4,10 +4,10 @@ import "isthmus/internal/rpc"
 
 // The state of the servers themselves.
 var (
-	StatusPing   = rpc.Method[Empty, Empty]{Name: "Status.Ping", Local: true}
+	StatusPing   = rpc.Method[Empty, Empty]{Name: "Status.Ping", Local: true, Bare: true}
 	StatusLeader = rpc.Method[DCQuery, string]{Name: "Status.Leader"}
 	StatusPeers  = rpc.Method[DCQuery, []string]{Name: "Status.Peers"}
-	StatusRaft   = rpc.Method[Empty, RaftStats]{Name: "Status.RaftStats", Local: true}
+	StatusRaft   = rpc.Method[Empty, RaftStats]{Name: "Status.RaftStats", Local: true, Bare: true}
 )
 
 // RaftStats is how far a server's log is.
