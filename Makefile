@@ -22,7 +22,7 @@ build: ## build the one binary, build/isthmus
 	go build -ldflags "-s -w" -o $(BIN) ./cmd/isthmus
 
 .PHONY: demo
-demo: build ## two datacenters behind mesh gateways in one process, until Ctrl-C
+demo: build ## two datacenters behind mesh gateways on this machine, until Ctrl-C
 	$(BIN) demo
 
 .PHONY: dev

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"isthmus/internal/testkit"
+	"isthmus/internal/wire"
 )
 
 func TestThreeServersEachFederate(t *testing.T) {
@@ -99,7 +101,32 @@ func TestGatewaysFailAndReturn(t *testing.T) {
 		return time.Since(start)
 	}
 
+	// settled waits until the secondary's server uses its own gateways alone.
+	settled := func(t *testing.T) {
+		t.Helper()
+		testkit.Eventually(t, func() error {
+			var status struct{ Servers []wire.ServerView }
+			if err := f.get(2, 1, "/v1/federation/status", &status); err != nil {
+				return err
+			}
+			own, far := 0, 0
+			for _, dc := range status.Servers[0].Datacenters {
+				for _, g := range dc.Gateways {
+					if g.Own {
+						own += g.Connections
+					} else {
+						far += g.Connections
+					}
+				}
+			}
+			if own == 0 || far > 0 {
+				return fmt.Errorf("%d connections through own gateways, %d through the primary's", own, far)
+			}
+			return nil
+		})
+	}
 	t.Run("one of two is killed", func(t *testing.T) {
+		settled(t)
 		s1.signal(syscall.SIGKILL)
 		for range 50 {
 			if _, err := f.read(2, 1, 1, "k"); err != nil {
@@ -109,13 +136,32 @@ func TestGatewaysFailAndReturn(t *testing.T) {
 		s1.start()
 	})
 	t.Run("one of two stalls", func(t *testing.T) {
+		settled(t)
 		for _, p := range []*process{s1, p1} {
 			p.signal(syscall.SIGSTOP)
 			t.Logf("%s stalled: reads work after %s", p.name, reads(t))
 			p.signal(syscall.SIGCONT)
+			settled(t)
 		}
 	})
+	t.Run("one direction is cut", func(t *testing.T) {
+		settled(t)
+		s1.signal(syscall.SIGSTOP)
+		s2.signal(syscall.SIGSTOP)
+		t.Logf("from the secondary, reads work after %s: the primary's gateways are used", reads(t))
+		short := &http.Client{Timeout: time.Second}
+		if resp, err := short.Get("http://" + f.addr(1, 1) + ":8500/v1/kv/from-dc2?dc=dc2"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				t.Error("a read into the secondary works although none of its gateways does")
+			}
+		}
+		s1.signal(syscall.SIGCONT)
+		s2.signal(syscall.SIGCONT)
+		f.federated(2, 1)
+	})
 	t.Run("all own gateways are down, then back", func(t *testing.T) {
+		settled(t)
 		s1.signal(syscall.SIGKILL)
 		s2.signal(syscall.SIGKILL)
 		t.Logf("own gateways down: reads work after %s", reads(t))
@@ -180,4 +226,65 @@ func TestKilledServerHasEveryAcknowledgedWrite(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+func TestRestartUsesTheReplicatedGatewaysAtOnce(t *testing.T) {
+	f := newFleet(t)
+	f.servers(1, 1, "")
+	f.gateway(1, 1)
+	two := f.servers(2, 1, "")[0]
+	f.gateway(2, 1)
+	f.federated(2, 1)
+	two.signal(syscall.SIGKILL)
+	settings := f.settings(2, 1, 1)
+	delete(settings, "primary_gateways") // nothing but what was replicated tells of a gateway
+	f.agent("dc2-s1", "", settings)
+	f.federated(2, 1)
+}
+
+func TestDottedNodeNameFederates(t *testing.T) {
+	f := newFleet(t)
+	f.agent("one", "", f.named("a.b.c", 1, 1, 1))
+	f.gateway(1, 1)
+	f.agent("two", "", f.named("a.b.c", 2, 1, 1)) // equal names in two datacenters
+	f.gateway(2, 1)
+	f.federated(2, 1)
+}
+
+func TestServerWhoseCertificateLacksItsNameDoesNotStart(t *testing.T) {
+	f := newFleet(t)
+	settings := f.named("right", 1, 1, 1)
+	settings["node_name"] = "wrong"
+	p := f.agent("server", "", settings)
+	<-p.done
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"wrong.server.dc1.consul", "isthmus tls cert create -server"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("the refusal does not say %q: %s", want, b)
+		}
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+}
+
+func TestDataDirectoryOfTheReferenceIsRefusedWithTheStepToTake(t *testing.T) {
+	f, ref := newFleet(t), reference(t)
+	settings := f.settings(1, 1, 1)
+	p := f.agent("server", ref, settings)
+	testkit.Eventually(t, func() error { return f.put(1, 1, 1, "k", "v") })
+	p.signal(syscall.SIGKILL)
+	p = f.agent("server-again", "", settings)
+	<-p.done
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), "raft.db") || p.cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("exit code %d, and: %s", p.cmd.ProcessState.ExitCode(), b)
+	}
+	t.Logf("%s", b)
 }

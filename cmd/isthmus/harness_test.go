@@ -158,7 +158,13 @@ func (f *fleet) gatewayAddr(dc, n int) string { return net.JoinHostPort(f.addr(d
 // settings are those of a server of datacenter dc, node n of size servers.
 func (f *fleet) settings(dc, n, size int) map[string]any {
 	f.t.Helper()
-	name, datacenter := fmt.Sprintf("s%d", n), fmt.Sprintf("dc%d", dc)
+	return f.named(fmt.Sprintf("s%d", n), dc, n, size)
+}
+
+// named are the settings of a server with a name of its own.
+func (f *fleet) named(name string, dc, n, size int) map[string]any {
+	f.t.Helper()
+	datacenter := fmt.Sprintf("dc%d", dc)
 	cert, key, err := transport.NewCert(f.ca, f.caKey, transport.CertOptions{
 		Role: transport.ServerCert, Datacenter: datacenter, Domain: "consul", Node: name, Days: 1,
 	})

@@ -75,7 +75,9 @@ func (c *demo) Run(ctx context.Context, e *Env) error {
 	}
 	err = r.run(ctx, c.Exit)
 	switch {
-	case ctx.Err() != nil && !c.Exit:
+	case ctx.Err() != nil && c.Exit:
+		err = failf("Error! interrupted before all checks were done")
+	case ctx.Err() != nil:
 		err = nil
 	case err != nil:
 		s.print(r.tails(concerned(err)))
@@ -159,8 +161,8 @@ func (c *demo) inUserNamespace(ctx context.Context, e *Env, binary string) int {
 	switch {
 	case ended:
 		return exit.ExitCode()
-	case err == nil, ctx.Err() != nil && !c.Exit:
-		return 0
+	case err == nil, ctx.Err() != nil:
+		return 0 // what it said of being stopped is enough
 	default:
 		return exitNoNamespaces // it did not even start
 	}

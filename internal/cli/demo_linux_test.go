@@ -239,3 +239,36 @@ func isthmusBinary(t *testing.T) string {
 	}
 	return path
 }
+
+func TestLoopbackSeesConnectionsPastTheGateways(t *testing.T) {
+	octet, err := freeOctet(2, 1)
+	if err != nil {
+		t.Skip(err)
+	}
+	nodes := demoNodes(2, 1, octet, false)
+	from, to := nodes[0], nodes[2]
+	owner := from
+	l, err := newLoopback(nodes, func() map[int]*demoNode { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.close() // this test looks itself
+	l.pids = func() map[int]*demoNode { return map[int]*demoNode{os.Getpid(): owner} }
+	ln, err := net.Listen("tcp", to.at(demoServerPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if found, err := l.look(); err != nil || len(found) != 1 {
+		t.Errorf("from another datacenter: got %v, %v", found, err)
+	}
+	owner = nodes[3] // the gateway of the same datacenter
+	if found, err := l.look(); err != nil || len(found) != 0 {
+		t.Errorf("from the same datacenter: got %v, %v", found, err)
+	}
+}

@@ -76,7 +76,9 @@ func (l *loopback) watch(ctx context.Context) {
 // datacenter. The source address says nothing on loopback, so the owner of each
 // socket is looked for.
 func (l *loopback) look() ([]string, error) {
-	f, err := os.Open("/proc/net/tcp")
+	// Of this thread: the first thread of the process may be in another network,
+	// when making isolated ones has been tried.
+	f, err := os.Open("/proc/thread-self/net/tcp")
 	if err != nil {
 		return nil, fmt.Errorf("look at the connections: %w", err)
 	}

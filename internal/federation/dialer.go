@@ -180,6 +180,7 @@ type routed struct {
 	dialer     *Dialer
 	via        Candidate
 	superseded chan struct{}
+	closed     sync.Once
 }
 
 // Superseded implements rpc.Superseded.
@@ -187,9 +188,12 @@ func (r *routed) Superseded() <-chan struct{} { return r.superseded }
 
 // Close closes the connection and forgets it.
 func (r *routed) Close() error {
-	r.dialer.mu.Lock()
-	delete(r.dialer.open, r)
-	r.dialer.mu.Unlock()
+	r.closed.Do(func() {
+		r.dialer.mu.Lock()
+		delete(r.dialer.open, r)
+		r.dialer.mu.Unlock()
+		r.dialer.locator.opened(r.via.Addr, -1)
+	})
 	return r.Conn.Close() //nolint:wrapcheck // a plain wrapper
 }
 
@@ -198,6 +202,7 @@ func (d *Dialer) routed(conn net.Conn, via Candidate) net.Conn {
 	d.mu.Lock()
 	d.open[r] = struct{}{}
 	d.mu.Unlock()
+	d.locator.opened(via.Addr, 1)
 	if !via.Own {
 		select {
 		case d.wakeProbe <- struct{}{}:
@@ -221,7 +226,7 @@ func (d *Dialer) Run(ctx context.Context) error {
 		case <-changed:
 		case <-d.wakeProbe:
 		}
-		if d.detouring() && d.locator.ownHealthy() && d.ownWorks(ctx) {
+		if d.detouring() && d.ownWorks(ctx) {
 			n := d.supersede(func(r *routed) bool { return !r.via.Own })
 			d.cfg.Log.Info("connections move to the own mesh gateways", "connections", n)
 		}
@@ -243,6 +248,9 @@ func (d *Dialer) detouring() bool {
 func (d *Dialer) ownWorks(ctx context.Context) bool {
 	name := transport.Target{Datacenter: d.cfg.Primary}.ServerName(d.cfg.Domain)
 	own := d.locator.Via(false, name)
+	if len(own) == 0 {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	conn, _, err := d.race(ctx, own, name, transport.RPCMulti)

@@ -36,6 +36,7 @@ type Locator struct {
 	changed []chan struct{}
 	sources map[string]Gateways
 	health  map[path]*record
+	conns   map[string]int // open connections, by gateway
 }
 
 // path is a gateway, and the server behind it when it is the server that did not
@@ -52,7 +53,7 @@ type record struct {
 // the primary's gateways may be dialled too, towards the primary.
 func NewLocator(secondary bool) *Locator {
 	return &Locator{
-		secondary: secondary, sources: map[string]Gateways{}, health: map[path]*record{},
+		secondary: secondary, sources: map[string]Gateways{}, health: map[path]*record{}, conns: map[string]int{},
 	}
 }
 
@@ -174,6 +175,16 @@ func (l *Locator) failed(gateway, server string, err error) {
 	r.failure, r.down, r.err = now, true, err.Error()
 }
 
+// opened counts connections through a gateway: 1 when one is opened, -1 when it is
+// closed.
+func (l *Locator) opened(gateway string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conns[gateway] += n; l.conns[gateway] == 0 {
+		delete(l.conns, gateway)
+	}
+}
+
 func (l *Locator) record(p path) *record {
 	r := l.health[p]
 	if r == nil {
@@ -191,7 +202,7 @@ func (l *Locator) View(toPrimary bool) []wire.GatewayView {
 	defer l.mu.Unlock()
 	out := make([]wire.GatewayView, len(list))
 	for i, c := range list {
-		out[i] = wire.GatewayView{Address: c.Addr, Own: c.Own, Source: l.sourceOf(c.Addr)}
+		out[i] = wire.GatewayView{Address: c.Addr, Own: c.Own, Source: l.sourceOf(c.Addr), Connections: l.conns[c.Addr]}
 		for p, r := range l.health {
 			if p.gateway != c.Addr {
 				continue
@@ -218,10 +229,4 @@ func (l *Locator) sourceOf(addr string) string {
 		}
 	}
 	return ""
-}
-
-// ownHealthy tells whether an own gateway exists that did not fail lately.
-func (l *Locator) ownHealthy() bool {
-	list := l.Via(false, "")
-	return len(list) > 0 && !l.failedLately(list[0].Addr, "")
 }

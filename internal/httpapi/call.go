@@ -16,7 +16,7 @@ func ask[In, Out any](q *request, m rpc.Method[In, Out], h rpc.Header, in In) (O
 	}
 	out, meta, err := m.Call(ctx, q.api.cfg.Caller, h, in)
 	if err == nil && h.MaxStale > 0 && meta.LastContact > h.MaxStale {
-		h.AllowStale = false
+		h.AllowStale, h.UseCache = false, false
 		out, meta, err = m.Call(ctx, q.api.cfg.Caller, h, in)
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"isthmus/internal/rpc"
 )
@@ -48,6 +49,13 @@ func (q *request) meta(m rpc.Meta) {
 	h["X-Consul-Query-Backend"] = headerBackend
 	if m.Filtered {
 		h["X-Consul-Results-Filtered-By-Acls"] = []string{"true"}
+	}
+	switch {
+	case m.Hit:
+		h["X-Cache"] = []string{"HIT"}
+		h["Age"] = []string{strconv.FormatInt(int64(m.Age/time.Second), 10)}
+	case m.Cached:
+		h["X-Cache"] = []string{"MISS"}
 	}
 }
 

@@ -8,16 +8,17 @@ import (
 	"isthmus/api"
 	"isthmus/internal/gossip"
 	"isthmus/internal/httpapi"
+	"isthmus/internal/rpc"
 	"isthmus/internal/server"
 	"isthmus/internal/transport"
 )
 
-// newHTTP makes the HTTP front and listens for it.
-func (n *Node) newHTTP() ([]part, error) {
+// newHTTP makes the HTTP front, which asks caller, and listens for it.
+func (n *Node) newHTTP(caller rpc.Caller) ([]part, error) {
 	cfg := httpapi.Config{
 		Datacenter: n.cfg.Datacenter, Primary: n.cfg.PrimaryDatacenter, Node: n.cfg.NodeName, NodeID: n.id,
 		Build: api.Compat, Version: api.Version, Server: n.cfg.Server,
-		Caller: n.caller, Servers: n.servers, Local: n.local, LAN: n.lan,
+		Caller: caller, Servers: n.servers, Local: n.local, LAN: n.lan,
 		Federated: n.cfg.Connect.EnableMeshGatewayWANFederation,
 		Leave:     n.Leave, Reload: n.reloadAsked, Stats: n.stats, Settings: n.shown(), Monitor: n.opts.Logs.Follow,
 		MaxValueSize: n.cfg.Limits.KVMaxValueSize, ResponseHeaders: n.cfg.HTTPConfig.ResponseHeaders,

@@ -19,6 +19,7 @@ import (
 	"isthmus/internal/server"
 	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
+	"isthmus/internal/wire"
 )
 
 // Options are what a node is given beside its settings.
@@ -103,8 +104,10 @@ func (n *Node) build() error {
 	if n.local, err = n.newLocal(); err != nil {
 		return err
 	}
-	services = append(services, part{"local services", n.local.Run})
-	front, err := n.newHTTP()
+	cache := rpc.NewCache(n.caller, n.log.With("component", "cache"),
+		rpc.CacheOf(wire.FederationGateways, "federation-state-list-mesh-gateways"))
+	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run})
+	front, err := n.newHTTP(cache)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 // How long things stay, and how many.
 const (
 	idleSession = 5 * time.Minute // without a call
+	patience    = 2 * time.Second // with a connection that was kept
 	reapEvery   = 15 * time.Second
 	maxIdle     = 32 // streams kept open for later calls, by session
 )
@@ -71,12 +72,13 @@ type target struct {
 	to   transport.Target
 }
 
-// Call implements Caller. A connection that was kept may have died meanwhile: what
-// is safe to repeat is then tried once more, over a new one.
+// Call implements Caller. A connection that was kept may have died meanwhile, or
+// lead through a gateway that is silent now: what is safe to repeat is then tried
+// once more, over a new one.
 func (t target) Call(ctx context.Context, r *Request) (Meta, error) {
-	meta, kept, err := t.pool.call(ctx, t.to, r)
+	meta, kept, err := t.pool.call(ctx, t.to, r, patience)
 	if kept && err != nil && ctx.Err() == nil && repeatable(r, err) {
-		meta, _, err = t.pool.call(ctx, t.to, r)
+		meta, _, err = t.pool.call(ctx, t.to, r, t.pool.timeout)
 	}
 	return meta, err
 }
@@ -92,26 +94,34 @@ func repeatable(r *Request, err error) bool {
 }
 
 // call makes one attempt. kept says that it went over a connection that was there
-// before.
-func (p *Pool) call(ctx context.Context, to transport.Target, r *Request) (meta Meta, kept bool, err error) {
-	s, kept, err := p.session(ctx, to)
+// before, or that was given up under it. Over one that was kept, a read which waits
+// for nothing is answered within the patience, or fails.
+func (p *Pool) call(ctx context.Context, to transport.Target, r *Request, patience time.Duration) (meta Meta, kept bool, err error) {
+	l, s, kept, err := p.session(ctx, to)
 	if err != nil {
 		return meta, false, &NotSentError{err}
 	}
-	defer s.release()
+	parked := r.Header.MinIndex > 0
+	s.begin(parked)
+	defer s.release(parked)
 	st, err := s.take()
 	if err != nil {
-		s.broken()
+		l.drop(s)
 		return meta, kept, &NotSentError{err}
 	}
-	meta, reusable, err := st.roundTrip(ctx, r, p.limit(r))
+	limit := p.limit(r)
+	if kept && !parked && !r.Write {
+		limit = min(limit, patience)
+	}
+	meta, reusable, err := st.roundTrip(ctx, r, limit)
 	if reusable {
 		s.put(st)
 		return meta, kept, err
 	}
 	_ = st.conn.Close()
+	kept = kept || s.givenUp()
 	if ctx.Err() == nil {
-		s.broken()
+		l.drop(s) // silent or broken: the next call dials anew
 	}
 	return meta, kept, err
 }
@@ -222,33 +232,32 @@ func (l *link) idle() bool {
 // session returns a session to t that carries one more call, and whether it was
 // there before. Only one caller dials at a time; the others wait for what comes of
 // it.
-func (p *Pool) session(ctx context.Context, t transport.Target) (s *session, kept bool, err error) {
+func (p *Pool) session(ctx context.Context, t transport.Target) (l *link, s *session, kept bool, err error) {
 	p.mu.Lock()
 	if p.done {
 		p.mu.Unlock()
-		return nil, false, net.ErrClosed
+		return nil, nil, false, net.ErrClosed
 	}
-	l := p.links[t]
-	if l == nil {
+	if l = p.links[t]; l == nil {
 		l = &link{turn: make(chan struct{}, 1)}
 		l.turn <- struct{}{}
 		p.links[t] = l
 	}
 	p.mu.Unlock()
 	if s := l.use(); s != nil {
-		return s, true, nil
+		return l, s, true, nil
 	}
 	select {
 	case <-l.turn:
 	case <-ctx.Done():
-		return nil, false, context.Cause(ctx)
+		return nil, nil, false, context.Cause(ctx)
 	}
 	defer func() { l.turn <- struct{}{} }()
 	if s := l.use(); s != nil {
-		return s, true, nil
+		return l, s, true, nil
 	}
 	s, err = p.open(ctx, t, l)
-	return s, false, err
+	return l, s, false, err
 }
 
 // open dials t and puts the session in its place.
@@ -293,6 +302,7 @@ type session struct {
 	mu      sync.Mutex
 	free    []*stream
 	active  int // calls under way
+	parked  int // those of them that wait for a change
 	retired bool
 	last    time.Time // end of the last call
 }
@@ -308,34 +318,50 @@ func (s *session) acquire() bool {
 	return true
 }
 
-func (s *session) release() {
+// begin tells which kind of call was acquired.
+func (s *session) begin(parked bool) {
+	if !parked {
+		return
+	}
+	s.mu.Lock()
+	s.parked++
+	s.mu.Unlock()
+}
+
+func (s *session) release(parked bool) {
 	s.mu.Lock()
 	s.active--
+	if parked {
+		s.parked--
+	}
 	s.last = time.Now()
-	over := s.retired && s.active == 0
 	s.mu.Unlock()
-	if over {
-		_ = s.mux.Close()
-	}
+	s.closeIfOver()
 }
 
-// broken retires the session when its connection does not work any more, and
-// leaves it in use when only one of its streams failed.
-func (s *session) broken() {
-	if s.mux.IsClosed() {
-		s.retire()
-	}
-}
-
-// retire lets calls under way end and then closes.
+// retire takes the session out of use. Calls under way end first, but for those
+// that wait for a change: they would hold it for long, and are repeated elsewhere.
 func (s *session) retire() {
 	s.mu.Lock()
 	s.retired = true
-	over := s.active == 0
+	s.mu.Unlock()
+	s.closeIfOver()
+}
+
+func (s *session) closeIfOver() {
+	s.mu.Lock()
+	over := s.retired && s.active == s.parked
 	s.mu.Unlock()
 	if over {
 		_ = s.mux.Close()
 	}
+}
+
+// givenUp tells whether the session was retired.
+func (s *session) givenUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
 }
 
 func (s *session) idleFor() time.Duration {

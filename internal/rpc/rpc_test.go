@@ -244,6 +244,73 @@ func TestReadIsRepeatedWhenAKeptConnectionDied(t *testing.T) {
 	}
 }
 
+func TestParkedCallsMoveOffASupersededConnection(t *testing.T) {
+	f := newFleet(t)
+	better := make(chan struct{})
+	f.wrapped = func(c net.Conn) net.Conn { return detour{c, better} }
+	x := f.add("a")
+	bindEcho(x, "a")
+	parked, calls := make(chan struct{}, 2), 0
+	Bind(x, park, func(ctx context.Context, _ Header, _ *echoIn) (string, Meta, error) {
+		parked <- struct{}{}
+		if calls++; calls == 1 {
+			<-ctx.Done() // the first one never ends by itself
+		}
+		return "moved", Meta{}, nil
+	})
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	done := make(chan string, 1)
+	go func() {
+		out, _, err := park.Call(t.Context(), c, Header{MinIndex: 1, MaxWait: time.Hour}, echoIn{})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- out
+	}()
+	<-parked
+	f.mu.Lock()
+	f.wrapped = nil // the next connection is the better one
+	f.mu.Unlock()
+	close(better)
+	select {
+	case out := <-done:
+		if out != "moved" {
+			t.Errorf("got %q", out)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a read that waits holds on to a connection that was superseded")
+	}
+}
+
+func TestSilentConnectionIsGivenUpForARead(t *testing.T) {
+	f := newFleet(t)
+	var mu sync.Mutex
+	calls := 0
+	Bind(f.add("a"), echo, func(ctx context.Context, _ Header, in *echoIn) (string, Meta, error) {
+		mu.Lock()
+		calls++
+		silent := calls == 2
+		mu.Unlock()
+		if silent {
+			<-ctx.Done()
+		}
+		return in.Text, Meta{}, nil
+	})
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	for range 3 { // the second is silent at first
+		start := time.Now()
+		if out, _, err := echo.Call(t.Context(), c, Header{}, echoIn{"x"}); err != nil || out != "x" {
+			t.Fatalf("got %q, %v", out, err)
+		}
+		if took := time.Since(start); took > patience+time.Second {
+			t.Errorf("took %s, want another try after %s", took, patience)
+		}
+	}
+	if f.dials["a"] != 2 {
+		t.Errorf("dialled %d times, want twice", f.dials["a"])
+	}
+}
+
 func TestWriteIsNotRepeatedOnceItWasSent(t *testing.T) {
 	f := newFleet(t)
 	var mu sync.Mutex

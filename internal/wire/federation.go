@@ -65,6 +65,7 @@ type GatewayView struct {
 	Address     string
 	Source      string // configured or replicated
 	Own         bool   // a gateway of the server's own datacenter
+	Connections int    // open through it at the moment, to any datacenter
 	LastSuccess time.Time
 	LastFailure time.Time
 	Error       string // of the last failure, when it is newer than the last success
