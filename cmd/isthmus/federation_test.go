@@ -288,3 +288,17 @@ func TestDataDirectoryOfTheReferenceIsRefusedWithTheStepToTake(t *testing.T) {
 	}
 	t.Logf("%s", b)
 }
+
+func TestRestartedPrimaryFindsItsSecondaryAgain(t *testing.T) {
+	f := newFleet(t)
+	one := f.servers(1, 1, "")[0]
+	f.gateway(1, 1)
+	f.servers(2, 1, "")
+	f.gateway(2, 1)
+	f.federated(2, 1)
+	one.signal(syscall.SIGKILL)
+	one.start()
+	start := time.Now()
+	f.federated(2, 1)
+	t.Logf("federated again %s after the restart", time.Since(start))
+}

@@ -60,8 +60,6 @@ func (j *joiner) run(ctx context.Context) error {
 			t.Stop()
 			return nil
 		case <-t.C:
-		case <-j.wake:
-			t.Stop()
 		}
 		wait = min(2*wait, j.interval)
 	}

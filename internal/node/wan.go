@@ -95,25 +95,24 @@ func (s *serverParts) follow(wan *wide) {
 	}})
 }
 
-// joinWAN joins the WAN pool: the servers that are set, or, in a secondary
-// through gateways, any server of the primary, whichever the gateway chooses.
+// joinWAN joins the WAN pool: through gateways every datacenter that is known, and
+// without them the servers that are set.
 func (s *serverParts) joinWAN(wan *wide) {
 	n := s.node
-	settings := n.cfg.RetryJoinWAN
-	if wan != nil && n.cfg.PrimaryDatacenter != n.cfg.Datacenter {
-		settings = []string{"*." + n.cfg.PrimaryDatacenter + "/192.0.2.2"} // an address that is never dialled
-	}
-	if len(settings) == 0 {
+	log := n.log.With("component", "join", "pool", "wan")
+	if wan != nil {
+		reach := federation.Reach{
+			Own: n.cfg.Datacenter, WAN: s.wan.Members, Join: s.wan.Join, Changed: wan.locator.Changed(),
+			Datacenters: func() []string { return append(s.server.Published(), n.cfg.PrimaryDatacenter) },
+			Interval:    n.cfg.RetryIntervalWAN, Most: n.cfg.RetryMaxWAN, Log: log,
+		}
+		s.cluster = append(s.cluster, part{"WAN join", reach.Run})
 		return
 	}
-	join := joiner{
-		pool: s.wan, settings: settings, interval: n.cfg.RetryIntervalWAN, most: n.cfg.RetryMaxWAN,
-		log: n.log.With("component", "join", "pool", "wan"),
+	if len(n.cfg.RetryJoinWAN) > 0 {
+		join := joiner{pool: s.wan, settings: n.cfg.RetryJoinWAN, interval: n.cfg.RetryIntervalWAN, most: n.cfg.RetryMaxWAN, log: log}
+		s.cluster = append(s.cluster, part{"WAN join", join.run})
 	}
-	if wan != nil {
-		join.wake = wan.locator.Changed()
-	}
-	s.cluster = append(s.cluster, part{"WAN join", join.run})
 }
 
 func (s *serverParts) wanConfig(listener *gossip.Net) (gossip.Config, error) {

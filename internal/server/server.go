@@ -105,6 +105,17 @@ func (s *Server) Call(ctx context.Context, r *rpc.Request) (rpc.Meta, error) {
 	return s.handlers.Call(ctx, r) //nolint:wrapcheck // the pipeline's own errors
 }
 
+// Published are the datacenters whose gateways are known.
+func (s *Server) Published() []string {
+	var out []string
+	for f := range state.FederationStates(s.state.Read()) {
+		if len(f.MeshGateways) > 0 {
+			out = append(out, f.Datacenter)
+		}
+	}
+	return out
+}
+
 // authorizer resolves a token.
 func (s *Server) authorizer(string) (acl.Authorizer, error) { return acl.AllowAll{}, nil }
 
