@@ -177,7 +177,8 @@ func (f *fleet) named(name string, dc, n, size int) map[string]any {
 		"server": true, "bootstrap_expect": size, "bind_addr": f.addr(dc, n), "client_addr": f.addr(dc, n),
 		"ports":   map[string]any{"dns": -1, "grpc": -1, "grpc_tls": -1},
 		"connect": map[string]any{"enabled": true, "enable_mesh_gateway_wan_federation": true},
-		"encrypt": f.key, "performance": map[string]any{"raft_multiplier": 1}, "log_level": "debug",
+		"encrypt": f.key, "performance": map[string]any{"raft_multiplier": 1, "leave_drain_time": "100ms"}, "log_level": "debug",
+		"gossip_lan": fastLAN(),
 		"retry_interval": "1s", "retry_interval_wan": "1s", "disable_update_check": true,
 		"gossip_wan": map[string]any{"probe_interval": "1s", "probe_timeout": "500ms", "gossip_interval": "200ms"},
 		"tls": map[string]any{
@@ -195,6 +196,11 @@ func (f *fleet) named(name string, dc, n, size int) map[string]any {
 		s["primary_gateways"] = []string{f.gatewayAddr(1, 1), f.gatewayAddr(1, 2)}
 	}
 	return s
+}
+
+// fastLAN finds a dead member within a moment.
+func fastLAN() map[string]any {
+	return map[string]any{"probe_interval": "300ms", "probe_timeout": "200ms", "gossip_interval": "50ms"}
 }
 
 // agent starts an agent with settings.

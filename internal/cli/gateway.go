@@ -23,17 +23,17 @@ import (
 // connectGateway runs the built-in mesh gateway beside an agent, which it follows
 // over HTTP alone.
 type connectGateway struct {
-	Kind            string   `flag:"kind" default:"mesh" doc:"kind of gateway: mesh is the only one yet"`
-	Register        bool     `flag:"register" doc:"register the gateway with the agent, and keep it registered"`
-	ExposeServers   bool     `flag:"expose-servers" doc:"lead to the servers of this datacenter, for federation through mesh gateways; needs -register"`
-	Service         string   `flag:"service" default:"mesh-gateway" doc:"name to register the gateway under"`
-	ProxyID         string   `flag:"proxy-id" doc:"id to register the gateway under; the name when empty"`
-	Address         string   `flag:"address" doc:"IP:PORT (templates are expanded) where the gateway is reached inside its datacenter"`
-	WANAddress      string   `flag:"wan-address" doc:"IP:PORT (templates are expanded) where the gateway is reached from other datacenters"`
-	BindAddress     []string `flag:"bind-address" doc:"NAME=IP:PORT to listen on instead of -address and -wan-address; may be given again"`
-	AdminBind       string   `flag:"admin-bind" default:"localhost:19000" doc:"IP:PORT that serves metrics; empty serves none"`
-	DeregisterAfter string   `flag:"deregister-after-critical" default:"6h" doc:"time after which the agent forgets a gateway that does not answer"`
-	DrainTime       string   `flag:"drain-time" default:"30s" doc:"time that open connections have to end once the gateway is told to stop"`
+	Kind            string   `flag:"kind"                      default:"mesh"                                                                                      doc:"kind of gateway: mesh is the only one yet"`
+	Register        bool     `flag:"register"                  doc:"register the gateway with the agent, and keep it registered"`
+	ExposeServers   bool     `flag:"expose-servers"            doc:"lead to the servers of this datacenter, for federation through mesh gateways; needs -register"`
+	Service         string   `flag:"service"                   default:"mesh-gateway"                                                                              doc:"name to register the gateway under"`
+	ProxyID         string   `flag:"proxy-id"                  doc:"id to register the gateway under; the name when empty"`
+	Address         string   `flag:"address"                   doc:"IP:PORT (templates are expanded) where the gateway is reached inside its datacenter"`
+	WANAddress      string   `flag:"wan-address"               doc:"IP:PORT (templates are expanded) where the gateway is reached from other datacenters"`
+	BindAddress     []string `flag:"bind-address"              doc:"NAME=IP:PORT to listen on instead of -address and -wan-address; may be given again"`
+	AdminBind       string   `flag:"admin-bind"                default:"localhost:19000"                                                                           doc:"IP:PORT that serves metrics; empty serves none"`
+	DeregisterAfter string   `flag:"deregister-after-critical" default:"6h"                                                                                        doc:"time after which the agent forgets a gateway that does not answer"`
+	DrainTime       string   `flag:"drain-time"                default:"30s"                                                                                       doc:"time that open connections have to end once the gateway is told to stop"`
 }
 
 // gatewayPort is the port of an address that names none.

@@ -243,7 +243,7 @@ func TestErrorsHideSecrets(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `{"errors": [{"reason": "Invalid Token %s, %s"}]}`, linodeToken, url.QueryEscape(linodeToken))
 	})
 	for setting, secret := range map[string]string{
-		openStack(k, "wr0ng"): "wr0ng",
+		openStack(k, "wr0ng"):                               "wr0ng",
 		"provider=linode region=x api_token=" + linodeToken: "t0ken",
 		"provider=linode api_token=tok en region=x":         "en:",
 		"provider=linode api_token":                         "\x00",
@@ -301,7 +301,7 @@ func TestNamesHasEveryProvider(t *testing.T) {
 
 func TestSilentProviderIsGivenUp(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
-	divert(t, func(w http.ResponseWriter, r *http.Request) {
+	divert(t, func(w http.ResponseWriter, _ *http.Request) {
 		close(asked)
 		<-release
 		w.WriteHeader(http.StatusForbidden)

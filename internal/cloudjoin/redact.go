@@ -8,7 +8,7 @@ import (
 )
 
 // secretWords are in the names of the keys whose values are secrets, whichever
-// provider they belong to: api_token, secret_access_key, access_key_id, api_key, …
+// provider they belong to: api_token, secret_access_key, access_key_id or api_key.
 var secretWords = []string{"token", "secret", "password", "access_key", "api_key"}
 
 // secret tells whether a key, or a setting with such a key, is one that holds a

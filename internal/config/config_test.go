@@ -346,8 +346,13 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 
 func TestFlagMistakes(t *testing.T) {
 	for _, c := range []struct{ arg, part string }{
-		{"-retry-interval=5", "unit"}, {"-server=maybe", "true or false"}, {"-http-port=x", "number"},
-		{"-nope", "-nope"}, {"stray", "stray"}, {"-config-format=yaml", "hcl or json"}, {"-node-meta=ab", "key:value"},
+		{"-retry-interval=5", "unit"},
+		{"-server=maybe", "true or false"},
+		{"-http-port=x", "number"},
+		{"-nope", "-nope"},
+		{"stray", "stray"},
+		{"-config-format=yaml", "hcl or json"},
+		{"-node-meta=ab", "key:value"},
 	} {
 		if _, err := ParseFlags([]string{c.arg}, io.Discard); err == nil || !strings.Contains(err.Error(), c.part) {
 			t.Errorf("%s: got %v", c.arg, err)

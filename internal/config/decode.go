@@ -120,7 +120,7 @@ func (d *decoder) decode(dst reflect.Value, v *value, path string) {
 		dst.Set(fresh)
 		return
 	}
-	switch dst.Kind() { //nolint:exhaustive // The rest are no settings.
+	switch dst.Kind() {
 	case reflect.Struct:
 		d.object(dst, v, path)
 		return

@@ -18,7 +18,7 @@ type ServiceDefinition struct {
 	Weights           Weights                  `conf:"weights"`
 	EnableTagOverride bool                     `conf:"enable_tag_override" doc:"Let the catalog change the tags."`
 	Token             Secret                   `conf:"token"               doc:"ACL token to register with."`
-	Checks            []CheckDefinition        `conf:"checks" single:"check" doc:"Checks of the instance."`
+	Checks            []CheckDefinition        `conf:"checks"              single:"check"                                                                          doc:"Checks of the instance."`
 	Proxy             map[string]any           `conf:"proxy"               doc:"Set-up of a proxy, as the API takes it."`
 	Connect           map[string]any           `conf:"connect"             doc:"Part in the service mesh, as the API takes it."`
 	Locality          map[string]any           `conf:"locality"            doc:"Region and zone, as the API takes it."`

@@ -87,8 +87,7 @@ type loader struct {
 func (l *loader) add(src Source) {
 	root, err := parse(src)
 	if err != nil {
-		var p problem
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[problem](err); ok {
 			l.problems = append(l.problems, p)
 		}
 		l.unread = true
@@ -137,7 +136,7 @@ func read(paths []string, format string) (sources []Source, warnings []string, e
 				warnings = append(warnings, name+": skipped: its extension is neither .hcl nor .json")
 				continue
 			}
-			if src.Data, err = os.ReadFile(name); err != nil { //nolint:gosec // The operator names the file.
+			if src.Data, err = os.ReadFile(name); err != nil {
 				return nil, nil, problem{where: name, what: "cannot be read: " + cause(err), cure: "let the agent's user read it"}
 			}
 			sources = append(sources, src)
@@ -174,8 +173,7 @@ func list(dir string) ([]string, error) {
 
 // cause leaves out the path, which the message has already.
 func cause(err error) string {
-	var at *fs.PathError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err.Error()
 	}
 	return err.Error()

@@ -159,8 +159,7 @@ func parseHCL(data []byte) (root *value, err error) {
 	}
 	file, err := hclparser.Parse(data)
 	if err != nil {
-		var at *hclparser.PosError
-		if errors.As(err, &at) {
+		if at, ok := errors.AsType[*hclparser.PosError](err); ok {
 			return nil, syntaxError{line: at.Pos.Line, what: at.Err.Error()}
 		}
 		return nil, fmt.Errorf("parse: %w", err)

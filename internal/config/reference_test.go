@@ -41,7 +41,7 @@ func TestReferenceKnowsEachKey(t *testing.T) {
 			if _, ok := at[key].(map[string]any); !ok {
 				at[key] = map[string]any{}
 			}
-			at = at[key].(map[string]any) //nolint:forcetypeassert // Set the line above.
+			at = at[key].(map[string]any)
 		}
 		at[keys[len(keys)-1]] = nil
 	}

@@ -71,8 +71,14 @@ func (l *loader) resolvePorts() {
 		key  string
 		port *int
 	}{
-		{"server", &p.Server}, {"serf_lan", &p.SerfLAN}, {"serf_wan", &p.SerfWAN}, {"http", &p.HTTP},
-		{"https", &p.HTTPS}, {"dns", &p.DNS}, {"grpc", &p.GRPC}, {"grpc_tls", &p.GRPCTLS},
+		{"server", &p.Server},
+		{"serf_lan", &p.SerfLAN},
+		{"serf_wan", &p.SerfWAN},
+		{"http", &p.HTTP},
+		{"https", &p.HTTPS},
+		{"dns", &p.DNS},
+		{"grpc", &p.GRPC},
+		{"grpc_tls", &p.GRPCTLS},
 	} {
 		needed := one.key == "server" || one.key == "serf_lan"
 		switch {

@@ -5,60 +5,60 @@ import "time"
 // Settings is everything an agent is told at start. Load fills it, resolves
 // what depends on other settings, and checks it.
 type Settings struct {
-	Datacenter        string `conf:"datacenter"         flag:"datacenter" default:"dc1" reload:"no" doc:"Name of this datacenter: lower-case letters, digits, - and _."`
-	PrimaryDatacenter string `conf:"primary_datacenter" reload:"no" doc:"Datacenter that holds the source of truth for the federation; the own one when empty."`
+	Datacenter        string `conf:"datacenter"         flag:"datacenter" default:"dc1"                                                                               reload:"no" doc:"Name of this datacenter: lower-case letters, digits, - and _."`
+	PrimaryDatacenter string `conf:"primary_datacenter" reload:"no"       doc:"Datacenter that holds the source of truth for the federation; the own one when empty."`
 
 	NodeName string            `conf:"node_name" flag:"node"      reload:"no"  doc:"Name of this node, unique in its datacenter; the host name when empty."`
 	NodeID   string            `conf:"node_id"   flag:"node-id"   reload:"no"  doc:"UUID of this node; made at the first start and kept in data_dir when empty."`
 	NodeMeta map[string]string `conf:"node_meta" flag:"node-meta" reload:"yes" doc:"Key and value pairs kept with the node (as a flag: key:value, repeatable)."`
 
 	DataDir         string `conf:"data_dir"         flag:"data-dir"         reload:"no" doc:"Directory for state that outlives a restart; required unless -dev."`
-	Server          bool   `conf:"server"           flag:"server"           dev:"true" reload:"no" doc:"Run as a server: keep state, vote, answer for the datacenter."`
+	Server          bool   `conf:"server"           flag:"server"           dev:"true"  reload:"no"                                                              doc:"Run as a server: keep state, vote, answer for the datacenter."`
 	Bootstrap       bool   `conf:"bootstrap"        flag:"bootstrap"        reload:"no" doc:"Let this server elect itself alone."`
-	BootstrapExpect int    `conf:"bootstrap_expect" flag:"bootstrap-expect" default:"0" reload:"no" doc:"Number of servers to wait for before the first election."`
+	BootstrapExpect int    `conf:"bootstrap_expect" flag:"bootstrap-expect" default:"0" reload:"no"                                                              doc:"Number of servers to wait for before the first election."`
 
-	BindAddr         string `conf:"bind_addr"          flag:"bind"          default:"0.0.0.0" dev:"127.0.0.1" reload:"no" doc:"IP address that cluster ports listen on; a go-sockaddr template is expanded."`
-	ClientAddr       string `conf:"client_addr"        flag:"client"        default:"127.0.0.1" reload:"no" doc:"IP addresses, separated by spaces, that client ports listen on; templates are expanded."`
-	AdvertiseAddr    string `conf:"advertise_addr"     flag:"advertise"     reload:"no" doc:"IP address that others in the datacenter are told; bind_addr, or the one private address, when empty."`
-	AdvertiseAddrWAN string `conf:"advertise_addr_wan" flag:"advertise-wan" reload:"no" doc:"IP address that other datacenters are told; advertise_addr when empty."`
-	SerfLAN          string `conf:"serf_lan"           flag:"serf-lan-bind" reload:"no" doc:"IP address that LAN gossip listens on; bind_addr when empty."`
-	SerfWAN          string `conf:"serf_wan"           flag:"serf-wan-bind" reload:"no" doc:"IP address that WAN gossip listens on; bind_addr when empty."`
+	BindAddr         string `conf:"bind_addr"          flag:"bind"          default:"0.0.0.0"   dev:"127.0.0.1"                                                                                             reload:"no"                                                                                   doc:"IP address that cluster ports listen on; a go-sockaddr template is expanded."`
+	ClientAddr       string `conf:"client_addr"        flag:"client"        default:"127.0.0.1" reload:"no"                                                                                                 doc:"IP addresses, separated by spaces, that client ports listen on; templates are expanded."`
+	AdvertiseAddr    string `conf:"advertise_addr"     flag:"advertise"     reload:"no"         doc:"IP address that others in the datacenter are told; bind_addr, or the one private address, when empty."`
+	AdvertiseAddrWAN string `conf:"advertise_addr_wan" flag:"advertise-wan" reload:"no"         doc:"IP address that other datacenters are told; advertise_addr when empty."`
+	SerfLAN          string `conf:"serf_lan"           flag:"serf-lan-bind" reload:"no"         doc:"IP address that LAN gossip listens on; bind_addr when empty."`
+	SerfWAN          string `conf:"serf_wan"           flag:"serf-wan-bind" reload:"no"         doc:"IP address that WAN gossip listens on; bind_addr when empty."`
 
 	Ports     Ports     `conf:"ports"`
 	Addresses Addresses `conf:"addresses"`
 
-	Domain    string `conf:"domain"     flag:"domain"     default:"consul." reload:"no" doc:"Domain that DNS answers for and that names certificates."`
-	AltDomain string `conf:"alt_domain" flag:"alt-domain" reload:"no" doc:"Second domain that DNS answers for."`
+	Domain    string `conf:"domain"     flag:"domain"     default:"consul." reload:"no"                               doc:"Domain that DNS answers for and that names certificates."`
+	AltDomain string `conf:"alt_domain" flag:"alt-domain" reload:"no"       doc:"Second domain that DNS answers for."`
 
 	Encrypt               Secret `conf:"encrypt"                 flag:"encrypt" reload:"no" doc:"Gossip key: base64 of 16, 24 or 32 bytes."`
 	EncryptVerifyIncoming bool   `conf:"encrypt_verify_incoming" default:"true" reload:"no" doc:"Refuse gossip that is not encrypted."`
 	EncryptVerifyOutgoing bool   `conf:"encrypt_verify_outgoing" default:"true" reload:"no" doc:"Encrypt the gossip that is sent."`
 
-	RetryJoin        []string      `conf:"retry_join"         flag:"retry-join,join"         reload:"no" doc:"Addresses, or cloud discovery strings, of LAN members to join, tried until one answers."`
-	RetryJoinWAN     []string      `conf:"retry_join_wan"     flag:"retry-join-wan,join-wan" reload:"no" doc:"As retry_join, for servers of other datacenters; not with federation through gateways."`
-	RetryInterval    time.Duration `conf:"retry_interval"     flag:"retry-interval"          default:"30s" reload:"no" doc:"Pause between attempts to join the LAN."`
-	RetryIntervalWAN time.Duration `conf:"retry_interval_wan" flag:"retry-interval-wan"      default:"30s" reload:"no" doc:"Pause between attempts to join the WAN."`
-	RetryMax         int           `conf:"retry_max"          flag:"retry-max"               default:"0" reload:"no" doc:"Attempts to join the LAN before the agent stops; 0 is no limit."`
-	RetryMaxWAN      int           `conf:"retry_max_wan"      flag:"retry-max-wan"           default:"0" reload:"no" doc:"Attempts to join the WAN before the agent stops; 0 is no limit."`
+	RetryJoin        []string      `conf:"retry_join"         flag:"retry-join,join"         reload:"no"   doc:"Addresses, or cloud discovery strings, of LAN members to join, tried until one answers."`
+	RetryJoinWAN     []string      `conf:"retry_join_wan"     flag:"retry-join-wan,join-wan" reload:"no"   doc:"As retry_join, for servers of other datacenters; not with federation through gateways."`
+	RetryInterval    time.Duration `conf:"retry_interval"     flag:"retry-interval"          default:"30s" reload:"no"                                                                                   doc:"Pause between attempts to join the LAN."`
+	RetryIntervalWAN time.Duration `conf:"retry_interval_wan" flag:"retry-interval-wan"      default:"30s" reload:"no"                                                                                   doc:"Pause between attempts to join the WAN."`
+	RetryMax         int           `conf:"retry_max"          flag:"retry-max"               default:"0"   reload:"no"                                                                                   doc:"Attempts to join the LAN before the agent stops; 0 is no limit."`
+	RetryMaxWAN      int           `conf:"retry_max_wan"      flag:"retry-max-wan"           default:"0"   reload:"no"                                                                                   doc:"Attempts to join the WAN before the agent stops; 0 is no limit."`
 
-	RejoinAfterLeave     bool          `conf:"rejoin_after_leave"      flag:"rejoin" reload:"no" doc:"Join the known members again after a start, even if the node had left."`
-	LeaveOnTerminate     bool          `conf:"leave_on_terminate"      reload:"no" doc:"Leave the cluster on SIGTERM; true for clients and false for servers when unset."`
-	SkipLeaveOnInterrupt bool          `conf:"skip_leave_on_interrupt" reload:"no" doc:"Do not leave the cluster on SIGINT; true for servers and false for clients when unset."`
-	ReconnectTimeout     time.Duration `conf:"reconnect_timeout"       default:"72h"  reload:"no" doc:"Time after which a failed LAN member is forgotten; 8h or more."`
-	ReconnectTimeoutWAN  time.Duration `conf:"reconnect_timeout_wan"   default:"72h"  reload:"no" doc:"Time after which a failed WAN member is forgotten; 8h or more."`
-	ServerRejoinAgeMax   time.Duration `conf:"server_rejoin_age_max"   default:"168h" reload:"no" doc:"A server that was down for longer refuses to start; 6h or more."`
+	RejoinAfterLeave     bool          `conf:"rejoin_after_leave"      flag:"rejoin"  reload:"no"                                                                                  doc:"Join the known members again after a start, even if the node had left."`
+	LeaveOnTerminate     bool          `conf:"leave_on_terminate"      reload:"no"    doc:"Leave the cluster on SIGTERM; true for clients and false for servers when unset."`
+	SkipLeaveOnInterrupt bool          `conf:"skip_leave_on_interrupt" reload:"no"    doc:"Do not leave the cluster on SIGINT; true for servers and false for clients when unset."`
+	ReconnectTimeout     time.Duration `conf:"reconnect_timeout"       default:"72h"  reload:"no"                                                                                  doc:"Time after which a failed LAN member is forgotten; 8h or more."`
+	ReconnectTimeoutWAN  time.Duration `conf:"reconnect_timeout_wan"   default:"72h"  reload:"no"                                                                                  doc:"Time after which a failed WAN member is forgotten; 8h or more."`
+	ServerRejoinAgeMax   time.Duration `conf:"server_rejoin_age_max"   default:"168h" reload:"no"                                                                                  doc:"A server that was down for longer refuses to start; 6h or more."`
 
-	LogLevel          string        `conf:"log_level"            flag:"log-level"            default:"info" dev:"debug" reload:"yes" doc:"Least level that is logged: trace, debug, info, warn or error."`
-	LogJSON           bool          `conf:"log_json"             flag:"log-json"             reload:"no" doc:"Log one JSON object a line."`
-	LogFile           string        `conf:"log_file"             flag:"log-file"             reload:"no" doc:"File, or directory when it ends with /, that the log is written to as well."`
-	LogRotateBytes    int           `conf:"log_rotate_bytes"     flag:"log-rotate-bytes"     default:"0"  reload:"no" doc:"Size at which the log file is rotated; 0 is no limit."`
-	LogRotateDuration time.Duration `conf:"log_rotate_duration"  flag:"log-rotate-duration"  default:"24h" reload:"no" doc:"Age at which the log file is rotated."`
-	LogRotateMaxFiles int           `conf:"log_rotate_max_files" flag:"log-rotate-max-files" default:"0"  reload:"no" doc:"Rotated log files that are kept; 0 keeps all, -1 none."`
+	LogLevel          string        `conf:"log_level"            flag:"log-level"            default:"info" dev:"debug"                                                                       reload:"yes"                                                 doc:"Least level that is logged: trace, debug, info, warn or error."`
+	LogJSON           bool          `conf:"log_json"             flag:"log-json"             reload:"no"    doc:"Log one JSON object a line."`
+	LogFile           string        `conf:"log_file"             flag:"log-file"             reload:"no"    doc:"File, or directory when it ends with /, that the log is written to as well."`
+	LogRotateBytes    int           `conf:"log_rotate_bytes"     flag:"log-rotate-bytes"     default:"0"    reload:"no"                                                                       doc:"Size at which the log file is rotated; 0 is no limit."`
+	LogRotateDuration time.Duration `conf:"log_rotate_duration"  flag:"log-rotate-duration"  default:"24h"  reload:"no"                                                                       doc:"Age at which the log file is rotated."`
+	LogRotateMaxFiles int           `conf:"log_rotate_max_files" flag:"log-rotate-max-files" default:"0"    reload:"no"                                                                       doc:"Rotated log files that are kept; 0 keeps all, -1 none."`
 
 	Connect                 Connect       `conf:"connect"`
-	PrimaryGateways         []string      `conf:"primary_gateways"          flag:"primary-gateway" reload:"no" doc:"Addresses (host:port), or cloud discovery strings, of mesh gateways in the primary datacenter."`
-	PrimaryGatewaysInterval time.Duration `conf:"primary_gateways_interval" default:"30s" reload:"no" doc:"Pause between attempts to reach the primary's gateways."`
-	TranslateWANAddrs       bool          `conf:"translate_wan_addrs"       reload:"no" doc:"Answer with WAN addresses for nodes of other datacenters."`
+	PrimaryGateways         []string      `conf:"primary_gateways"          flag:"primary-gateway" reload:"no"                                                     doc:"Addresses (host:port), or cloud discovery strings, of mesh gateways in the primary datacenter."`
+	PrimaryGatewaysInterval time.Duration `conf:"primary_gateways_interval" default:"30s"          reload:"no"                                                     doc:"Pause between attempts to reach the primary's gateways."`
+	TranslateWANAddrs       bool          `conf:"translate_wan_addrs"       reload:"no"            doc:"Answer with WAN addresses for nodes of other datacenters."`
 
 	TLS         TLS         `conf:"tls"`
 	Limits      Limits      `conf:"limits"`
@@ -66,15 +66,15 @@ type Settings struct {
 	GossipLAN   GossipLAN   `conf:"gossip_lan"`
 	GossipWAN   GossipWAN   `conf:"gossip_wan"`
 
-	RaftProtocol          int           `conf:"raft_protocol"           flag:"raft-protocol" default:"3" reload:"no" doc:"Version of the raft protocol; 3 is the only one."`
-	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold" default:"16384" reload:"yes" doc:"Log entries after which a snapshot is made."`
-	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval"  default:"30s"   reload:"yes" doc:"How often the need for a snapshot is checked."`
-	RaftTrailingLogs      int           `conf:"raft_trailing_logs"      default:"10240" reload:"yes" doc:"Log entries that are kept after a snapshot."`
+	RaftProtocol          int           `conf:"raft_protocol"           flag:"raft-protocol" default:"3"  reload:"no"                                         doc:"Version of the raft protocol; 3 is the only one."`
+	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold" default:"16384"      reload:"yes" doc:"Log entries after which a snapshot is made."`
+	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval"  default:"30s"        reload:"yes" doc:"How often the need for a snapshot is checked."`
+	RaftTrailingLogs      int           `conf:"raft_trailing_logs"      default:"10240"      reload:"yes" doc:"Log entries that are kept after a snapshot."`
 
-	CheckUpdateInterval time.Duration `conf:"check_update_interval" default:"5m" reload:"no" doc:"How long a changed check output may wait before the servers are told."`
-	DiscardCheckOutput  bool          `conf:"discard_check_output"  reload:"yes" doc:"Do not keep the output of checks."`
-	EnableDebug         bool          `conf:"enable_debug"          dev:"true" reload:"yes" doc:"Serve profiling endpoints over HTTP."`
-	PIDFile             string        `conf:"pid_file"              flag:"pid-file" reload:"no" doc:"File that the process id is written to."`
+	CheckUpdateInterval time.Duration `conf:"check_update_interval" default:"5m"    reload:"no"                             doc:"How long a changed check output may wait before the servers are told."`
+	DiscardCheckOutput  bool          `conf:"discard_check_output"  reload:"yes"    doc:"Do not keep the output of checks."`
+	EnableDebug         bool          `conf:"enable_debug"          dev:"true"      reload:"yes"                            doc:"Serve profiling endpoints over HTTP."`
+	PIDFile             string        `conf:"pid_file"              flag:"pid-file" reload:"no"                             doc:"File that the process id is written to."`
 
 	HTTPConfig HTTPConfig `conf:"http_config"`
 	Telemetry  Telemetry  `conf:"telemetry"`
@@ -96,8 +96,8 @@ type Ports struct {
 	HTTP    int `conf:"http"     flag:"http-port"     default:"8500" reload:"no" doc:"HTTP API; -1 switches it off."`
 	HTTPS   int `conf:"https"    flag:"https-port"    default:"-1"   reload:"no" doc:"HTTPS API; -1 switches it off."`
 	DNS     int `conf:"dns"      flag:"dns-port"      default:"8600" reload:"no" doc:"DNS over UDP and TCP; -1 switches it off."`
-	GRPC    int `conf:"grpc"     flag:"grpc-port"     default:"-1" dev:"8502" reload:"no" doc:"gRPC without TLS; -1 switches it off."`
-	GRPCTLS int `conf:"grpc_tls" flag:"grpc-tls-port" default:"-1" reload:"no" doc:"gRPC with TLS; -1 switches it off; when unset, 8503 on servers with a gRPC certificate."`
+	GRPC    int `conf:"grpc"     flag:"grpc-port"     default:"-1"   dev:"8502"  reload:"no"                                                                                   doc:"gRPC without TLS; -1 switches it off."`
+	GRPCTLS int `conf:"grpc_tls" flag:"grpc-tls-port" default:"-1"   reload:"no" doc:"gRPC with TLS; -1 switches it off; when unset, 8503 on servers with a gRPC certificate."`
 }
 
 // Addresses override client_addr for one port each.
@@ -117,7 +117,7 @@ type Listen struct {
 
 // Connect is the service mesh.
 type Connect struct {
-	Enabled                        bool `conf:"enabled" dev:"true" reload:"no" doc:"Switch the service mesh on; federation through gateways needs it."`
+	Enabled                        bool `conf:"enabled"                            dev:"true"  reload:"no"                                                                                doc:"Switch the service mesh on; federation through gateways needs it."`
 	EnableMeshGatewayWANFederation bool `conf:"enable_mesh_gateway_wan_federation" reload:"no" doc:"Federate datacenters through mesh gateways only; on the servers of every datacenter."`
 }
 
@@ -172,22 +172,22 @@ type Performance struct {
 // GossipLAN are the timings of the LAN pool. GossipWAN has the same fields, so
 // that one can be converted into the other; only defaults differ.
 type GossipLAN struct {
-	GossipInterval time.Duration `conf:"gossip_interval" default:"200ms" dev:"100ms" reload:"no" doc:"Pause between gossip messages."`
-	GossipNodes    int           `conf:"gossip_nodes"    default:"3"                 reload:"no" doc:"Nodes that get each gossip message."`
-	ProbeInterval  time.Duration `conf:"probe_interval"  default:"1s"    dev:"100ms" reload:"no" doc:"Pause between probes of a random node."`
-	ProbeTimeout   time.Duration `conf:"probe_timeout"   default:"500ms" dev:"100ms" reload:"no" doc:"Time for the answer to a probe."`
-	SuspicionMult  int           `conf:"suspicion_mult"  default:"4"     dev:"3"     reload:"no" doc:"Factor on the time that a suspect has to answer."`
-	RetransmitMult int           `conf:"retransmit_mult" default:"4"                 reload:"no" doc:"Factor on how often a message is sent again."`
+	GossipInterval time.Duration `conf:"gossip_interval" default:"200ms" dev:"100ms" reload:"no"                                        doc:"Pause between gossip messages."`
+	GossipNodes    int           `conf:"gossip_nodes"    default:"3"     reload:"no" doc:"Nodes that get each gossip message."`
+	ProbeInterval  time.Duration `conf:"probe_interval"  default:"1s"    dev:"100ms" reload:"no"                                        doc:"Pause between probes of a random node."`
+	ProbeTimeout   time.Duration `conf:"probe_timeout"   default:"500ms" dev:"100ms" reload:"no"                                        doc:"Time for the answer to a probe."`
+	SuspicionMult  int           `conf:"suspicion_mult"  default:"4"     dev:"3"     reload:"no"                                        doc:"Factor on the time that a suspect has to answer."`
+	RetransmitMult int           `conf:"retransmit_mult" default:"4"     reload:"no" doc:"Factor on how often a message is sent again."`
 }
 
 // GossipWAN are the timings of the WAN pool.
 type GossipWAN struct {
-	GossipInterval time.Duration `conf:"gossip_interval" default:"500ms" dev:"100ms" reload:"no" doc:"Pause between gossip messages."`
-	GossipNodes    int           `conf:"gossip_nodes"    default:"3"                 reload:"no" doc:"Nodes that get each gossip message."`
-	ProbeInterval  time.Duration `conf:"probe_interval"  default:"5s"    dev:"100ms" reload:"no" doc:"Pause between probes of a random node."`
-	ProbeTimeout   time.Duration `conf:"probe_timeout"   default:"3s"    dev:"100ms" reload:"no" doc:"Time for the answer to a probe."`
-	SuspicionMult  int           `conf:"suspicion_mult"  default:"6"     dev:"3"     reload:"no" doc:"Factor on the time that a suspect has to answer."`
-	RetransmitMult int           `conf:"retransmit_mult" default:"4"                 reload:"no" doc:"Factor on how often a message is sent again."`
+	GossipInterval time.Duration `conf:"gossip_interval" default:"500ms" dev:"100ms" reload:"no"                                        doc:"Pause between gossip messages."`
+	GossipNodes    int           `conf:"gossip_nodes"    default:"3"     reload:"no" doc:"Nodes that get each gossip message."`
+	ProbeInterval  time.Duration `conf:"probe_interval"  default:"5s"    dev:"100ms" reload:"no"                                        doc:"Pause between probes of a random node."`
+	ProbeTimeout   time.Duration `conf:"probe_timeout"   default:"3s"    dev:"100ms" reload:"no"                                        doc:"Time for the answer to a probe."`
+	SuspicionMult  int           `conf:"suspicion_mult"  default:"6"     dev:"3"     reload:"no"                                        doc:"Factor on the time that a suspect has to answer."`
+	RetransmitMult int           `conf:"retransmit_mult" default:"4"     reload:"no" doc:"Factor on how often a message is sent again."`
 }
 
 // HTTPConfig shapes the answers of the HTTP API.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -72,7 +73,7 @@ func (l *logger) ImpliedArgs() []any { return l.args }
 
 func (l *logger) With(args ...any) hclog.Logger {
 	args = plain(args)
-	return &logger{to: l.to.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
+	return &logger{to: l.to.With(args...), name: l.name, args: append(slices.Clip(l.args), args...)}
 }
 
 func (l *logger) Name() string { return l.name }

@@ -23,7 +23,7 @@ func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan stru
 	var (
 		wanted   bool // this server leads
 		cancel   context.CancelFunc
-		running  context.Context //nolint:containedctx // of the Lead that runs
+		running  context.Context
 		finished = make(chan error)
 		again    <-chan time.Time
 		stop     = ctx.Done()

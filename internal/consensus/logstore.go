@@ -253,7 +253,7 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	var size int64
 	for i, l := range logs {
-		if l.Index != logs[0].Index+uint64(i) { //nolint:gosec // never negative
+		if l.Index != logs[0].Index+uint64(i) {
 			return fmt.Errorf("store entry %d: it follows entry %d", l.Index, logs[i-1].Index)
 		}
 		size += entrySize(l)

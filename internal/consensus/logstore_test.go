@@ -65,7 +65,7 @@ func TestNoFlippedBitGoesUnnoticed(t *testing.T) {
 		whole := readFile(t, path)
 		refused := 0
 		flips := 0
-		for i := 0; i < len(whole); i++ {
+		for i := range whole {
 			if whole[i] == 0 && i%4096 > 3400 && i%37 != 0 {
 				continue // a sample of the empty end
 			}

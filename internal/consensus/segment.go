@@ -181,7 +181,7 @@ func (s *segment) appendEntry(b []byte, base int64, l *raft.Log) []byte {
 	if !l.AppendedAt.IsZero() {
 		at = l.AppendedAt.UnixNano()
 	}
-	b = binary.LittleEndian.AppendUint64(b, uint64(at)) //nolint:gosec // the same bits
+	b = binary.LittleEndian.AppendUint64(b, uint64(at))
 	b = append(b, l.Extensions...)
 	return s.seal(append(b, l.Data...), start, base)
 }

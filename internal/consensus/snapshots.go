@@ -173,7 +173,7 @@ func readSnapshotFrame(f *os.File) (*raft.SnapshotMeta, uint32, error) {
 		return nil, 0, err
 	}
 	if crc32.Checksum(t[:12], castagnoli) != binary.LittleEndian.Uint32(t[12:]) ||
-		binary.LittleEndian.Uint64(t[:]) != uint64(meta.Size) { //nolint:gosec // not negative
+		binary.LittleEndian.Uint64(t[:]) != uint64(meta.Size) {
 		return nil, 0, fmt.Errorf("damaged at offset %d: bad trailer", begin+meta.Size)
 	}
 	return &meta, binary.LittleEndian.Uint32(t[8:]), nil

@@ -28,7 +28,7 @@ func nodeID(set, dir string) (string, error) {
 		return newUUID(), nil
 	}
 	path := filepath.Join(dir, "node-id")
-	b, err := os.ReadFile(path) //nolint:gosec // a name of our own in the configured directory
+	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		id := newUUID()
@@ -73,7 +73,7 @@ func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // a name of our own in the configured directory
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -209,9 +210,7 @@ func (n *Node) taggedAddresses() map[string]string {
 // adds.
 func (n *Node) meta(cfg *config.Settings) map[string]string {
 	out := map[string]string{"consul-network-segment": "", "consul-version": api.Compat}
-	for k, v := range cfg.NodeMeta {
-		out[k] = v
-	}
+	maps.Copy(out, cfg.NodeMeta)
 	return out
 }
 

@@ -20,7 +20,7 @@ func result(n uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil //nolint:gosec // a length or a descriptor
+	return int(n), nil
 }
 
 func rawRead(fd uintptr, buf []byte) (int, error) {

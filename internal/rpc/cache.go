@@ -137,7 +137,7 @@ func (c *Cache) Call(ctx context.Context, r *Request) (Meta, error) {
 	if r.Header.MustRevalidate {
 		return c.bypass(ctx, r)
 	}
-	e, err := c.entry(kind, r)
+	e, made, err := c.entry(kind, r)
 	switch {
 	case err != nil:
 		return Meta{}, err
@@ -148,6 +148,7 @@ func (c *Cache) Call(ctx context.Context, r *Request) (Meta, error) {
 	if err != nil {
 		return Meta{}, err
 	}
+	waited = waited || made // the answer may have come in between
 	if !got.filled { // it went before it was there
 		return c.bypass(ctx, r)
 	}
@@ -162,7 +163,7 @@ func (c *Cache) Call(ctx context.Context, r *Request) (Meta, error) {
 			return fresh, err
 		}
 	}
-	telemetry.Count([]string{"cache", kind.name, outcome(waited, &r.Header)})
+	telemetry.Count([]string{metricCache, kind.name, outcome(waited, &r.Header)})
 	kind.fill(r.Out, got.answer)
 	return meta, nil
 }
@@ -186,32 +187,33 @@ func (c *Cache) bypass(ctx context.Context, r *Request) (Meta, error) {
 	return meta, err
 }
 
+const metricCache = "cache"
+
 var (
-	metricCacheBypass = []string{"cache", "bypass"}
-	metricCacheGood   = []string{"cache", "fetch_success"}
-	metricCacheBad    = []string{"cache", "fetch_error"}
-	metricCacheExpire = []string{"cache", "evict_expired"}
-	metricCacheCount  = []string{"cache", "entries_count"}
+	metricCacheBypass = []string{metricCache, "bypass"}
+	metricCacheGood   = []string{metricCache, "fetch_success"}
+	metricCacheBad    = []string{metricCache, "fetch_error"}
+	metricCacheExpire = []string{metricCache, "evict_expired"}
+	metricCacheCount  = []string{metricCache, "entries_count"}
 )
 
-// entry finds or makes the entry of a request. It returns nil after Run.
-func (c *Cache) entry(kind CacheType, r *Request) (*entry, error) {
+// entry finds the entry of a request or makes it. It returns nil after Run.
+func (c *Cache) entry(kind CacheType, r *Request) (e *entry, made bool, err error) {
 	// What may differ between two callers of one entry is not in its header.
 	h := Header{Datacenter: r.Header.Datacenter, Token: r.Header.Token, Filter: r.Header.Filter, AllowStale: true}
 	key, err := encodeRequest([]byte(r.Name+" "), &Request{Desc: r.Desc, Header: h, In: r.In})
 	if err != nil {
-		return nil, fmt.Errorf("cache %s: %w", kind.name, err)
+		return nil, false, fmt.Errorf("cache %s: %w", kind.name, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, false, nil
 	}
-	e := c.entries[string(key)]
-	if e != nil {
+	if e = c.entries[string(key)]; e != nil {
 		e.asked = time.Now()
 		c.used.MoveToBack(e.place)
-		return e, nil
+		return e, false, nil
 	}
 	if len(c.entries) >= c.size {
 		c.drop(oldest(c.used))
@@ -225,7 +227,7 @@ func (c *Cache) entry(kind CacheType, r *Request) (*entry, error) {
 	case c.wake <- struct{}{}:
 	default: // Run was told already
 	}
-	return e, nil
+	return e, true, nil
 }
 
 // await returns a copy of e once it can answer: when it has an answer, and one

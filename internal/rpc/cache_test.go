@@ -85,32 +85,27 @@ func (s *source) calls() (made, waiting int) {
 	return len(s.asked), s.waiting
 }
 
-// cacheTest runs f in a bubble with a running cache of echo in front of a source.
-func cacheTest(t *testing.T, f func(t *testing.T, c *Cache, s *source)) {
+// newTestCache returns a cache of echo in front of a source, which runs until the
+// test is over. It is for tests in a bubble.
+func newTestCache(t *testing.T, logs slog.Handler) (*Cache, *source) {
 	t.Helper()
-	cacheTestLogged(t, slog.DiscardHandler, f)
-}
-
-func cacheTestLogged(t *testing.T, logs slog.Handler, f func(t *testing.T, c *Cache, s *source)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSource("one")
-		c := NewCache(s, slog.New(logs), CacheOf(echo, "test-echo"))
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() {
-			if err := c.Run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-		f(t, c, s)
+	s := newSource("one")
+	c := NewCache(s, slog.New(logs), CacheOf(echo, "test-echo"))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := c.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
 		cancel()
 		running.Wait()
-		synctest.Wait()
 		if _, waiting := s.calls(); waiting > 0 {
 			t.Errorf("%d reads outlive Run", waiting)
 		}
 	})
+	return c, s
 }
 
 var useCache = Header{UseCache: true}
@@ -132,7 +127,8 @@ func elapse(d time.Duration) {
 }
 
 func TestCacheKeepsAnAnswer(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		ask(t, c, useCache, "one", false)
 		for range 5 {
 			if meta := ask(t, c, useCache, "one", true); meta.Index != 10 || !meta.KnownLeader || meta.Age != 0 {
@@ -153,7 +149,8 @@ func TestCacheKeepsAnAnswer(t *testing.T) {
 }
 
 func TestCacheFollowsChanges(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		ask(t, c, useCache, "one", false)
 		synctest.Wait()
 		s.set("two", nil)
@@ -167,7 +164,8 @@ func TestCacheFollowsChanges(t *testing.T) {
 }
 
 func TestCachePassesOthersThrough(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		other := Method[echoIn, string]{Name: "Test.Other"}
 		for range 2 {
 			for _, h := range []Header{{}, {UseCache: true, Consistent: true}} {
@@ -186,7 +184,8 @@ func TestCachePassesOthersThrough(t *testing.T) {
 }
 
 func TestCacheTellsRequestsApart(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, _ *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := newTestCache(t, slog.DiscardHandler)
 		for _, hit := range []bool{false, true} {
 			for _, h := range []Header{
 				{UseCache: true},
@@ -209,7 +208,8 @@ func TestCacheTellsRequestsApart(t *testing.T) {
 }
 
 func TestFirstCallersShareAFetch(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		s.gate = make(chan struct{})
 		var callers sync.WaitGroup
 		for range 10 {
@@ -230,7 +230,8 @@ func TestFirstCallersShareAFetch(t *testing.T) {
 }
 
 func TestFirstErrorIsReturnedAndNotKept(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		down := errors.New("down")
 		s.set("one", down)
 		var callers sync.WaitGroup
@@ -253,7 +254,8 @@ func TestFirstErrorIsReturnedAndNotKept(t *testing.T) {
 
 func TestErrorKeepsTheOldAnswer(t *testing.T) {
 	var lines bytes.Buffer
-	cacheTestLogged(t, slog.NewTextHandler(&lines, nil), func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.NewTextHandler(&lines, nil))
 		ask(t, c, useCache, "one", false)
 		synctest.Wait()
 		down := errors.New("down")
@@ -286,7 +288,8 @@ func TestErrorKeepsTheOldAnswer(t *testing.T) {
 }
 
 func TestMustRevalidateAsksAnew(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		ask(t, c, useCache, "one", false)
 		synctest.Wait()
 		before, _ := s.calls()
@@ -298,7 +301,8 @@ func TestMustRevalidateAsksAnew(t *testing.T) {
 }
 
 func TestBlockingReadWaitsForANewerAnswer(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		ask(t, c, useCache, "one", false)
 		ask(t, c, Header{UseCache: true, MinIndex: 9}, "one", true)
 		start := time.Now()
@@ -329,7 +333,8 @@ func TestBlockingReadWaitsForANewerAnswer(t *testing.T) {
 }
 
 func TestUnusedEntriesGo(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		other := Header{UseCache: true, Token: "t"}
 		ask(t, c, useCache, "one", false)
 		ask(t, c, other, "one", false)
@@ -349,7 +354,8 @@ func TestUnusedEntriesGo(t *testing.T) {
 }
 
 func TestFullCacheDropsTheLeastRecentlyUsed(t *testing.T) {
-	cacheTest(t, func(t *testing.T, c *Cache, s *source) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := newTestCache(t, slog.DiscardHandler)
 		c.size = 3
 		token := func(n int) Header { return Header{UseCache: true, Token: fmt.Sprint(n)} }
 		for n := range 3 {

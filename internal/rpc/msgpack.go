@@ -277,10 +277,7 @@ func integer(b []byte) (int64, []byte, error) {
 	case 0xce:
 		return int64(binary.BigEndian.Uint32(b)), rest, nil
 	case 0xcf:
-		n := binary.BigEndian.Uint64(b)
-		if n > math.MaxInt64 {
-			n = math.MaxInt64
-		}
+		n := min(binary.BigEndian.Uint64(b), math.MaxInt64)
 		return int64(n), rest, nil
 	case 0xd0:
 		return int64(int8(b[0])), rest, nil

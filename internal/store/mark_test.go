@@ -46,7 +46,7 @@ func TestAMillionWaitsOnOneKeyLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if grown := int64(heap()) - int64(before); grown > 64<<10 { //nolint:gosec // A heap is smaller than that.
+	if grown := int64(heap()) - int64(before); grown > 64<<10 {
 		t.Errorf("%d waits left %d bytes", waits, grown)
 	}
 	if tx := s.Read(); rows.data(tx).rows.watch.Load() != nil {
@@ -57,7 +57,7 @@ func TestAMillionWaitsOnOneKeyLeaveNothing(t *testing.T) {
 
 func TestWhoeverLeavesIsForgottenAndTheOthersAreWoken(t *testing.T) {
 	for seed := range uint64(200) {
-		r := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // A test has to be repeatable.
+		r := rand.New(rand.NewPCG(seed, 3))
 		s := New(rows)
 		s.putRow(1, "abc")
 		var txs []*Tx
@@ -97,7 +97,7 @@ func TestEmptyGroupsGoWhileOthersStay(t *testing.T) {
 	by := []*waiter{{ch: make(chan struct{})}, {ch: make(chan struct{})}, {ch: make(chan struct{})}}
 	places := make([]place, len(by))
 	for i := range by {
-		if !m.park(reachSelf+uint32(i), &places[i], by[i]) { //nolint:gosec // Three of them.
+		if !m.park(reachSelf+uint32(i), &places[i], by[i]) {
 			t.Fatal("changed")
 		}
 	}
@@ -144,7 +144,7 @@ func TestNodesLeftByDeletesGoWithTheNextWriteBelow(t *testing.T) {
 	s := New(rows)
 	s.putRow(1, "abcd")
 	for i, k := range []string{"a", "ab", "abc", "x", "abx"} {
-		s.putRow(uint64(i)+2, k) //nolint:gosec // Five of them.
+		s.putRow(uint64(i)+2, k)
 	}
 	w := s.Write(20)
 	for _, k := range []Key{"a", "ab", "abc", "x", "abx"} {

@@ -170,7 +170,7 @@ func FuzzIndexMovesExactlyWithTheWake(f *testing.F) {
 
 func (c *tally) run(t *testing.T, seed uint64) {
 	t.Helper()
-	r := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // A test has to be repeatable.
+	r := rand.New(rand.NewPCG(seed, 7))
 	letters := "ab/\x00\x01"[:2+r.IntN(4)]
 	word := func(n int) string {
 		b := make([]byte, r.IntN(n+1))

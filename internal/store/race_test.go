@@ -31,7 +31,7 @@ func TestEveryReaderLearnsOfTheLastWrite(t *testing.T) {
 	var wg sync.WaitGroup
 	for seed := range uint64(readers) {
 		wg.Go(func() {
-			r := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // A test has to be repeatable.
+			r := rand.New(rand.NewPCG(seed, 5))
 			var last uint64
 			for {
 				tx := s.Read()
@@ -61,7 +61,7 @@ func TestEveryReaderLearnsOfTheLastWrite(t *testing.T) {
 			}
 		})
 	}
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // A test has to be repeatable.
+	r := rand.New(rand.NewPCG(1, 2))
 	for index := range uint64(writes) {
 		w := s.Write(index + 2)
 		from, to := key(r.IntN(keys)), key(r.IntN(keys))

@@ -17,7 +17,7 @@ func TestAttributesMayHaveAnyName(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		var b bytes.Buffer
 		log := NewLogs(&b, slog.LevelInfo, asJSON).Logger()
-		log.Info("hello", "time", "2s", "level", "high", "msg", 3) //nolint:sloglint // the names are the point
+		log.Info("hello", "time", "2s", "level", "high", "msg", 3)
 		if got := b.String(); !strings.Contains(got, "hello") || !strings.Contains(got, "2s") || !strings.Contains(got, "high") {
 			t.Errorf("json %v: got %s", asJSON, got)
 		}

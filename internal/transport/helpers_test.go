@@ -172,7 +172,7 @@ func ask(t testing.TB, conn net.Conn, data string) string {
 // would.
 func within(t testing.TB, conn net.Conn, cfg transport.TLSConfig, alpn ...string) (*tls.Conn, error) {
 	t.Helper()
-	c := &tls.Config{InsecureSkipVerify: true, NextProtos: alpn} //nolint:gosec // The server is what is tested.
+	c := &tls.Config{InsecureSkipVerify: true, NextProtos: alpn}
 	if cfg.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
 		if err != nil {

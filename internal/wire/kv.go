@@ -38,5 +38,5 @@ type KeyQuery struct {
 // KeysQuery asks for the keys of a prefix, folded at a separator.
 type KeysQuery struct {
 	Prefix    string
-	Seperator string //nolint:misspell // the protocol's spelling
+	Seperator string // the protocol's spelling
 }

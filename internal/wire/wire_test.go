@@ -204,7 +204,7 @@ func fill(v reflect.Value, name string, within []reflect.Type) {
 		v.Set(reflect.ValueOf(time.Unix(1700000000, 0).UTC()))
 		return
 	}
-	switch v.Kind() { //nolint:exhaustive // the others are not used
+	switch v.Kind() {
 	case reflect.String:
 		v.SetString(name)
 	case reflect.Bool:
@@ -283,7 +283,7 @@ func golden(t *testing.T, path string, got []byte) {
 		}
 		return
 	}
-	want, err := os.ReadFile(path) //nolint:gosec // a name of our own
+	want, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
