@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -161,4 +163,62 @@ func TestCertificatesAreReplacedWithoutARestart(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// cli runs a command of ours against a node and returns what it prints.
+func (f *fleet) cli(dc, node int, args ...string) (string, error) {
+	f.t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(f.t.Context(), program, args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", "CONSUL_HTTP_ADDR="+net.JoinHostPort(f.addr(dc, node), "8500"))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestServersLeaveAndReturn(t *testing.T) {
+	f := newFleet(t)
+	servers := f.servers(1, 3, "")
+	peers := func(want int) {
+		t.Helper()
+		testkit.Eventually(t, func() error {
+			var peers []string
+			var nodes []any
+			if err := f.get(1, 1, "/v1/status/peers", &peers); err != nil {
+				return err
+			}
+			if err := f.get(1, 1, "/v1/catalog/nodes", &nodes); err != nil {
+				return err
+			}
+			if len(peers) != want || len(nodes) != want {
+				return fmt.Errorf("%d peers and %d nodes, want %d", len(peers), len(nodes), want)
+			}
+			return nil
+		})
+	}
+	peers(3)
+	servers[2].signal(syscall.SIGKILL)
+	testkit.Eventually(t, func() error {
+		out, err := f.cli(1, 1, "members", "-status=failed")
+		if err == nil && !strings.Contains(out, "s3") {
+			err = fmt.Errorf("s3 is not shown as failed: %s", out)
+		}
+		return err
+	})
+	if out, err := f.cli(1, 1, "force-leave", "s3"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	peers(2)
+	servers[2].start()
+	peers(3)
+	if out, err := f.cli(1, 2, "leave"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	<-servers[1].done
+	peers(2)
+	if err := f.put(1, 1, 1, "k", "v"); err != nil {
+		t.Error(err)
+	}
 }

@@ -178,7 +178,7 @@ func (f *fleet) named(name string, dc, n, size int) map[string]any {
 		"ports":   map[string]any{"dns": -1, "grpc": -1, "grpc_tls": -1},
 		"connect": map[string]any{"enabled": true, "enable_mesh_gateway_wan_federation": true},
 		"encrypt": f.key, "performance": map[string]any{"raft_multiplier": 1, "leave_drain_time": "100ms"}, "log_level": "debug",
-		"gossip_lan": fastLAN(),
+		"gossip_lan":     fastLAN(),
 		"retry_interval": "1s", "retry_interval_wan": "1s", "disable_update_check": true,
 		"gossip_wan": map[string]any{"probe_interval": "1s", "probe_timeout": "500ms", "gossip_interval": "200ms"},
 		"tls": map[string]any{

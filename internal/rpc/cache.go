@@ -144,11 +144,10 @@ func (c *Cache) Call(ctx context.Context, r *Request) (Meta, error) {
 	case e == nil:
 		return c.bypass(ctx, r)
 	}
-	got, waited, err := c.await(ctx, e, &r.Header)
+	got, waited, err := c.await(ctx, e, made, &r.Header)
 	if err != nil {
 		return Meta{}, err
 	}
-	waited = waited || made // the answer may have come in between
 	if !got.filled { // it went before it was there
 		return c.bypass(ctx, r)
 	}
@@ -232,9 +231,11 @@ func (c *Cache) entry(kind CacheType, r *Request) (e *entry, made bool, err erro
 
 // await returns a copy of e once it can answer: when it has an answer, and one
 // that is newer than h wants or all that came while h would wait. It returns what
-// there is when the entry goes. waited says that it was not there at once.
-func (c *Cache) await(ctx context.Context, e *entry, h *Header) (got entry, waited bool, err error) {
+// there is when the entry goes. waited says that it was not there at once, which an
+// entry made for this caller never was, however soon it came.
+func (c *Cache) await(ctx context.Context, e *entry, made bool, h *Header) (got entry, waited bool, err error) {
 	var over <-chan time.Time
+	waited = made
 	late := h.MinIndex == 0
 	for {
 		c.mu.Lock()

@@ -476,3 +476,32 @@ func (tcp) Dial(ctx context.Context, to transport.Target, _ transport.Proto) (ne
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", to.Addr)
 }
+
+// byDatacenter reaches a server by its datacenter, as gateways do.
+type byDatacenter map[string]*Server
+
+func (d byDatacenter) Dial(_ context.Context, to transport.Target, _ transport.Proto) (net.Conn, error) {
+	a, b := net.Pipe()
+	go d[to.Datacenter].ServeMulti(context.Background(), b)
+	return a, nil
+}
+
+func TestEqualNamesAndAddressesInTwoDatacenters(t *testing.T) {
+	servers := byDatacenter{}
+	for _, dc := range []string{"dc1", "dc2"} {
+		x := NewHandlers()
+		bindEcho(x, dc)
+		servers[dc] = &Server{Handlers: x, Log: quiet}
+	}
+	r := NewRouter("dc1", NewPool(servers, time.Minute, quiet), quiet)
+	for dc := range servers {
+		r.AddServer(ServerInfo{Datacenter: dc, Name: "s1", Addr: "10.0.0.1:8300", Alive: true})
+	}
+	for range 3 {
+		for dc := range servers {
+			if out, _, err := echo.Call(t.Context(), r.To(dc), Header{}, echoIn{"x"}); err != nil || out != dc+":x" {
+				t.Errorf("asked %s, got %q, %v", dc, out, err)
+			}
+		}
+	}
+}
