@@ -68,7 +68,7 @@ func TestClientAgentLives(t *testing.T) {
 	servers := f.servers(1, 3, "")
 	settings := f.clientSettings()
 	client := f.agent("client", "", settings)
-	f.eventuallyWeb("client[blue] passing passing")
+	f.eventuallyWeb("client[blue] passing passing") //nolint:dupword // two checks pass
 
 	// It serves the whole API through the servers, also while one of them is gone.
 	servers[2].signal(syscall.SIGKILL)
@@ -87,7 +87,7 @@ func TestClientAgentLives(t *testing.T) {
 	}
 	f.write("client.json", b)
 	client.signal(syscall.SIGHUP)
-	f.eventuallyWeb("client[green] passing passing")
+	f.eventuallyWeb("client[green] passing passing") //nolint:dupword // two checks pass
 
 	// What the API registers outlives a crash of the agent.
 	body := []byte(`{"Name":"api","Port":81,"Check":{"TTL":"10m","Status":"passing"}}`)
@@ -97,7 +97,7 @@ func TestClientAgentLives(t *testing.T) {
 	client.signal(syscall.SIGKILL)
 	f.eventuallyWeb("client[green] critical passing")
 	client.start()
-	f.eventuallyWeb("client[green] passing passing")
+	f.eventuallyWeb("client[green] passing passing") //nolint:dupword // two checks pass
 	testkit.Eventually(t, func() error {
 		var own map[string]any
 		if err := f.get(1, 9, "/v1/agent/services", &own); err != nil {
@@ -221,4 +221,22 @@ func TestServersLeaveAndReturn(t *testing.T) {
 	if err := f.put(1, 1, 1, "k", "v"); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestRestartedServerFindsThePeersThatItsLogNames(t *testing.T) {
+	f := newFleet(t)
+	servers := f.servers(1, 3, "") // the first one is told of nobody
+	testkit.Eventually(t, func() error { return f.put(1, 3, 1, "k", "v") })
+	servers[0].signal(syscall.SIGKILL)
+	if err := os.RemoveAll(filepath.Join(f.dir, "dc1s1", "serf")); err != nil {
+		t.Fatal(err)
+	}
+	servers[0].start()
+	testkit.Eventually(t, func() error {
+		got, err := f.read(1, 1, 1, "k")
+		if err == nil && got != "v" {
+			err = fmt.Errorf("got %q", got)
+		}
+		return err
+	})
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -25,7 +25,7 @@ func BenchmarkRemoteRead(b *testing.B) {
 			f.servers(dc, 3, binary)
 			f.gateway(dc, 1)
 		}
-		f.federated(2, 3)
+		f.federated(3)
 		if err := f.put(1, 1, 1, "k", "0123456789012345678901234567890123456789"); err != nil {
 			b.Fatal(err)
 		}
@@ -54,9 +54,12 @@ func BenchmarkRemoteRead(b *testing.B) {
 	b.ReportMetric(figures["ratio"][rounds/2], "reads-ratio")
 }
 
-func remoteURL(f *fleet) string { return fmt.Sprintf("http://%s:8500/v1/kv/k?dc=dc1", f.addr(2, 1)) }
+func remoteURL(f *fleet) string {
+	return "http://" + net.JoinHostPort(f.addr(2, 1), "8500") + "/v1/kv/k?dc=dc1"
+}
 
 func readOnce(b *testing.B, client *http.Client, url string) {
+	b.Helper()
 	resp, err := client.Get(url)
 	if err != nil {
 		b.Error(err)
@@ -71,6 +74,7 @@ func readOnce(b *testing.B, client *http.Client, url string) {
 
 // latency returns two percentiles of reads by one client, in milliseconds.
 func latency(b *testing.B, f *fleet) (p50, p99 float64) {
+	b.Helper()
 	const reads = 2000
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
@@ -91,6 +95,7 @@ func latency(b *testing.B, f *fleet) (p50, p99 float64) {
 
 // throughput returns reads a second by as many clients.
 func throughput(b *testing.B, f *fleet, clients int) float64 {
+	b.Helper()
 	const window = 2 * time.Second
 	url := remoteURL(f)
 	end := time.Now().Add(window)

@@ -19,7 +19,7 @@ func TestThreeServersEachFederate(t *testing.T) {
 	one, two := f.servers(1, 3, ""), f.servers(2, 3, "")
 	f.gateway(1, 1)
 	f.gateway(2, 1)
-	f.federated(2, 3)
+	f.federated(3)
 
 	t.Run("blocking read is woken from the other datacenter", func(t *testing.T) {
 		if err := f.put(1, 1, 1, "watched", "before"); err != nil {
@@ -30,9 +30,10 @@ func TestThreeServersEachFederate(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
+		index := resp.Header.Get("X-Consul-Index")
 		woke := make(chan error, 1)
 		go func() {
-			got, err := f.do(http.MethodGet, 2, 2, "/v1/kv/watched?raw&dc=dc1&wait=25s&index="+resp.Header.Get("X-Consul-Index"), nil)
+			got, err := f.do(http.MethodGet, 2, 2, "/v1/kv/watched?raw&dc=dc1&wait=25s&index="+index, nil)
 			if err == nil && string(got) != "after" {
 				err = fmt.Errorf("got %q", got)
 			}
@@ -58,7 +59,7 @@ func TestThreeServersEachFederate(t *testing.T) {
 			testkit.Eventually(t, func() error { return f.put(3-dc, 1, dc, "after-the-leader", leader) })
 			t.Logf("leader of dc%d killed: the next write from dc%d after %s", dc, 3-dc, time.Since(start))
 			servers[at].start()
-			f.federated(2, 3)
+			f.federated(3)
 		}
 	})
 
@@ -72,7 +73,7 @@ func TestThreeServersEachFederate(t *testing.T) {
 		for _, p := range two {
 			p.start()
 		}
-		f.federated(2, 3)
+		f.federated(3)
 		if got, err := f.read(1, 1, 2, "kept"); err != nil || got != "yes" {
 			t.Errorf("got %q, %v", got, err)
 		}
@@ -86,7 +87,7 @@ func TestGatewaysFailAndReturn(t *testing.T) {
 	p1, p2 := f.gateway(1, 1), f.gateway(1, 2)
 	s1 := f.gateway(2, 1)
 	s2 := f.gateway(2, 2)
-	f.federated(2, 1)
+	f.federated(1)
 	if err := f.put(1, 1, 1, "k", "v"); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func TestGatewaysFailAndReturn(t *testing.T) {
 		}
 		s1.signal(syscall.SIGCONT)
 		s2.signal(syscall.SIGCONT)
-		f.federated(2, 1)
+		f.federated(1)
 	})
 	t.Run("all own gateways are down, then back", func(t *testing.T) {
 		settled(t)
@@ -187,7 +188,7 @@ func TestGatewaysFailAndReturn(t *testing.T) {
 		p2.start()
 		t.Logf("gateways of the primary back: reads work after %s", reads(t))
 		p1.start()
-		f.federated(2, 1)
+		f.federated(1)
 	})
 }
 
@@ -234,12 +235,12 @@ func TestRestartUsesTheReplicatedGatewaysAtOnce(t *testing.T) {
 	f.gateway(1, 1)
 	two := f.servers(2, 1, "")[0]
 	f.gateway(2, 1)
-	f.federated(2, 1)
+	f.federated(1)
 	two.signal(syscall.SIGKILL)
 	settings := f.settings(2, 1, 1)
 	delete(settings, "primary_gateways") // nothing but what was replicated tells of a gateway
 	f.agent("dc2-s1", "", settings)
-	f.federated(2, 1)
+	f.federated(1)
 }
 
 func TestDottedNodeNameFederates(t *testing.T) {
@@ -248,7 +249,7 @@ func TestDottedNodeNameFederates(t *testing.T) {
 	f.gateway(1, 1)
 	f.agent("two", "", f.named("a.b.c", 2, 1, 1)) // equal names in two datacenters
 	f.gateway(2, 1)
-	f.federated(2, 1)
+	f.federated(1)
 }
 
 func TestServerWhoseCertificateLacksItsNameDoesNotStart(t *testing.T) {
@@ -295,10 +296,34 @@ func TestRestartedPrimaryFindsItsSecondaryAgain(t *testing.T) {
 	f.gateway(1, 1)
 	f.servers(2, 1, "")
 	f.gateway(2, 1)
-	f.federated(2, 1)
+	f.federated(1)
 	one.signal(syscall.SIGKILL)
 	one.start()
 	start := time.Now()
-	f.federated(2, 1)
+	f.federated(1)
 	t.Logf("federated again %s after the restart", time.Since(start))
+}
+
+func TestServersFederateWithoutGatewaysWhereTheyReachEachOther(t *testing.T) {
+	f := newFleet(t)
+	for dc := 1; dc <= 2; dc++ {
+		settings := f.settings(dc, 1, 1)
+		delete(settings, "connect")
+		delete(settings, "primary_gateways")
+		if dc == 2 {
+			settings["retry_join_wan"] = []string{f.addr(1, 1)}
+		}
+		f.agent(fmt.Sprintf("dc%d-s1", dc), "", settings)
+	}
+	testkit.Eventually(t, func() error {
+		for dc := 1; dc <= 2; dc++ {
+			if err := f.alive(dc, 1, 2); err != nil {
+				return err
+			}
+			if err := f.put(dc, 1, 3-dc, "k", "v"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

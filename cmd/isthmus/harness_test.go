@@ -107,12 +107,36 @@ func newFleet(t testing.TB) *fleet {
 	}
 	f := &fleet{
 		t: t, dir: t.TempDir(), ca: ca, caKey: caKey, key: testkit.Must(gossip.NewKey()),
-		net:    fmt.Sprintf("127.%d", 100+(uint32(os.Getpid())*7+fleets.Add(1))%100),
+		net:    reserveNet(t),
 		client: &http.Client{Timeout: 30 * time.Second},
 	}
 	f.write("ca.pem", ca)
 	t.Cleanup(f.stop)
 	return f
+}
+
+// reserveNet returns the first two numbers of loopback addresses that no other
+// test uses, in this process or another, until the test ends.
+func reserveNet(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		prefix := fmt.Sprintf("127.%d", 100+(uint32(os.Getpid())*7+fleets.Add(1))%100)
+		reserved, err := net.Listen("tcp", prefix+".0.1:8300") // there is no datacenter 0
+		if err != nil {
+			continue
+		}
+		// Others who know nothing of reservations would be at a server's address.
+		probe, err := net.Listen("tcp", prefix+".1.1:8300")
+		if err != nil {
+			_ = reserved.Close()
+			continue
+		}
+		_ = probe.Close()
+		t.Cleanup(func() { _ = reserved.Close() })
+		return prefix
+	}
+	t.Fatal("no loopback addresses are free")
+	return ""
 }
 
 func (f *fleet) write(name string, b []byte) string {
@@ -306,10 +330,11 @@ func (f *fleet) published(dc, node, datacenters int) error {
 	return nil
 }
 
-// federated waits until every server of the datacenters sees all, and reads and
-// writes go both ways.
-func (f *fleet) federated(dcs, size int) {
+// federated waits until every server of the two datacenters sees all, and reads
+// and writes go both ways.
+func (f *fleet) federated(size int) {
 	f.t.Helper()
+	const dcs = 2
 	testkit.Eventually(f.t, func() error {
 		for dc := 1; dc <= dcs; dc++ {
 			for node := 1; node <= size; node++ {

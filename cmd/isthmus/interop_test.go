@@ -18,7 +18,7 @@ func TestOurSecondaryFederatesWithTheReferencesPrimary(t *testing.T) {
 	f.gateway(1, 1)
 	f.servers(2, 1, "")
 	f.gateway(2, 1)
-	f.federated(2, 1)
+	f.federated(1)
 }
 
 func TestReferencesSecondaryFederatesWithOurPrimary(t *testing.T) {
@@ -27,7 +27,7 @@ func TestReferencesSecondaryFederatesWithOurPrimary(t *testing.T) {
 	f.gateway(1, 1)
 	f.servers(2, 1, ref)
 	f.gateway(2, 1)
-	f.federated(2, 1)
+	f.federated(1)
 }
 
 func TestReferencesClientRegistersWithOurServers(t *testing.T) {

@@ -32,6 +32,7 @@ func BenchmarkOutages(b *testing.B) {
 }
 
 func outages(b *testing.B) map[string]time.Duration {
+	b.Helper()
 	f := newFleet(b)
 	took := map[string]time.Duration{}
 	since := func(name string, start time.Time) { took[name] = time.Since(start) }
@@ -40,7 +41,7 @@ func outages(b *testing.B) map[string]time.Duration {
 	f.gateway(1, 1)
 	two := f.servers(2, 3, "")
 	f.gateway(2, 1)
-	f.federated(2, 3)
+	f.federated(3)
 	since("start", start)
 
 	// The leader of the primary is lost: the next write from the secondary.
@@ -54,7 +55,7 @@ func outages(b *testing.B) map[string]time.Duration {
 	testkit.Eventually(b, func() error { return f.put(2, 1, 1, "k", "v") })
 	since("leader-lost", start)
 	one[at].start()
-	f.federated(2, 3)
+	f.federated(3)
 
 	// All servers of the secondary restart.
 	for _, p := range two {
@@ -64,7 +65,7 @@ func outages(b *testing.B) map[string]time.Duration {
 	for _, p := range two {
 		p.start()
 	}
-	f.federated(2, 3)
+	f.federated(3)
 	since("secondary-restarted", start)
 
 	// The WAN is cut for 20 s: both gateways stop relaying.
@@ -76,7 +77,7 @@ func outages(b *testing.B) map[string]time.Duration {
 	gateways.signal(syscall.SIGCONT)
 	other.signal(syscall.SIGCONT)
 	start = time.Now()
-	f.federated(2, 3)
+	f.federated(3)
 	since("wan-cut-healed", start)
 
 	// The primary's gateway moves to another address: traffic from the secondary.

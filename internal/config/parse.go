@@ -261,8 +261,9 @@ func hclLiteral(n *ast.LiteralType, line int) (*value, error) {
 			return nil, syntaxError{line: line, what: "a string that cannot be read"}
 		}
 		return &value{kind: kindText, line: line, text: text}, nil
+	default:
+		return nil, syntaxError{line: line, what: "a literal of unknown kind"}
 	}
-	return nil, syntaxError{line: line, what: "a literal of unknown kind"}
 }
 
 // parseJSON reads JSON, token by token so that each value knows its line.

@@ -270,6 +270,6 @@ func (s *Settings) RaftTiming() (heartbeat, election, lease time.Duration) {
 	if s.DevMode {
 		return 35 * time.Millisecond, 52 * time.Millisecond, 20 * time.Millisecond
 	}
-	factor := time.Duration(s.Performance.RaftMultiplier)
-	return factor * time.Second, factor * time.Second, factor * 500 * time.Millisecond
+	heartbeat = time.Duration(s.Performance.RaftMultiplier) * time.Second
+	return heartbeat, heartbeat, heartbeat / 2
 }

@@ -123,28 +123,30 @@ var renamed = map[string]string{
 	"start_join_wan":         "retry_join_wan",
 }
 
+const noEffect = "not built yet: no effect"
+
 // unbuiltFlags are flags of the reference for keys without a field.
 var unbuiltFlags = []struct{ name, key, doc string }{
 	{"allow-write-http-from", "http_config.allow_write_http_from", "not built yet: refused"},
 	{"serf-lan-allowed-cidrs", "serf_lan_allowed_cidrs", "not built yet: refused"},
 	{"serf-wan-allowed-cidrs", "serf_wan_allowed_cidrs", "not built yet: refused"},
 	{"segment", "segment", "not built: refused"},
-	{"auto-reload-config", "auto_reload_config", "not built yet: no effect"},
-	{"check_output_max_size", "check_output_max_size", "not built yet: no effect"},
-	{"default-query-time", "default_query_time", "not built yet: no effect"},
-	{"max-query-time", "max_query_time", "not built yet: no effect"},
-	{"disable-host-node-id", "disable_host_node_id", "not built yet: no effect"},
-	{"disable-keyring-file", "disable_keyring_file", "not built yet: no effect"},
-	{"enable-local-script-checks", "enable_local_script_checks", "not built yet: no effect"},
-	{"enable-script-checks", "enable_script_checks", "not built yet: no effect"},
+	{"auto-reload-config", "auto_reload_config", noEffect},
+	{"check_output_max_size", "check_output_max_size", noEffect},
+	{"default-query-time", "default_query_time", noEffect},
+	{"max-query-time", "max_query_time", noEffect},
+	{"disable-host-node-id", "disable_host_node_id", noEffect},
+	{"disable-keyring-file", "disable_keyring_file", noEffect},
+	{"enable-local-script-checks", "enable_local_script_checks", noEffect},
+	{"enable-script-checks", "enable_script_checks", noEffect},
 	{"non-voting-server", "non_voting_server", "not built: refused"},
 	{"read-replica", "read_replica", "not built: refused"},
-	{"protocol", "protocol", "not built yet: no effect"},
-	{"recursor", "recursors", "not built yet: no effect"},
-	{"syslog", "enable_syslog", "not built yet: no effect"},
-	{"ui", "ui", "not built yet: no effect"},
-	{"ui-content-path", "ui_content_path", "not built yet: no effect"},
-	{"ui-dir", "ui_dir", "not built yet: no effect"},
+	{"protocol", "protocol", noEffect},
+	{"recursor", "recursors", noEffect},
+	{"syslog", "enable_syslog", noEffect},
+	{"ui", "ui", noEffect},
+	{"ui-content-path", "ui_content_path", noEffect},
+	{"ui-dir", "ui_dir", noEffect},
 }
 
 // boolFlags are those of them that need no value.

@@ -48,7 +48,7 @@ func (l *loader) validate() {
 	l.validateDefinitions()
 }
 
-func (l *loader) warn(format string, args ...any) {
+func (l *loader) warnf(format string, args ...any) {
 	l.warnings = append(l.warnings, fmt.Sprintf(format, args...))
 }
 
@@ -101,7 +101,7 @@ func (l *loader) validateNodeName() {
 		l.wrongKey("node_name", quote(name)+" holds a space, a quote, * or a control character, which cannot stand in certificates and gossip",
 			"use letters, digits, - and .")
 	case !dnsLabel.MatchString(name):
-		l.warn("node_name %s cannot be looked up in DNS: that takes letters, digits and - only", quote(name))
+		l.warnf("node_name %s cannot be looked up in DNS: that takes letters, digits and - only", quote(name))
 	}
 }
 
@@ -152,11 +152,11 @@ func (l *loader) validateBootstrap() {
 	case expect > 0 && !s.Server:
 		l.wrongKey("bootstrap_expect", "needs server = true", "set server = true, or remove it")
 	case s.Bootstrap && !s.DevMode:
-		l.warn("%s: this server elects itself: on a second one, a second cluster comes to be", given)
+		l.warnf("%s: this server elects itself: on a second one, a second cluster comes to be", given)
 	case expect == 2:
-		l.warn("bootstrap_expect = 2: two servers survive the loss of none; use 3 or 5")
+		l.warnf("bootstrap_expect = 2: two servers survive the loss of none; use 3 or 5")
 	case expect > 0 && expect%2 == 0:
-		l.warn("bootstrap_expect = %d: an even number of servers survives no more losses than one less", expect)
+		l.warnf("bootstrap_expect = %d: an even number of servers survives no more losses than one less", expect)
 	}
 }
 
@@ -193,11 +193,11 @@ func (l *loader) validateGateways() {
 			"set primary_datacenter to the primary's name, or remove primary_gateways")
 	}
 	if !s.Connect.EnableMeshGatewayWANFederation {
-		l.warn("primary_gateways has no effect without %s = true", federationKey)
+		l.warnf("primary_gateways has no effect without %s = true", federationKey)
 	}
 	for _, addr := range s.PrimaryGateways {
 		if _, _, err := net.SplitHostPort(addr); err != nil && !strings.Contains(addr, goDiscoverMark) {
-			l.warn("primary_gateways: %s has no port: write host:port", quote(addr))
+			l.warnf("primary_gateways: %s has no port: write host:port", quote(addr))
 		}
 	}
 }

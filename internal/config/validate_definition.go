@@ -68,6 +68,6 @@ func (l *loader) validateCheck(owner string, c *CheckDefinition) {
 		wrong("has a check with the status "+quote(c.Status), "write passing, warning or critical")
 	}
 	if len(c.Args) > 0 {
-		l.warn("%s: %s: script checks are not built yet and will not be run", c.Source, owner)
+		l.warnf("%s: %s: script checks are not built yet and will not be run", c.Source, owner)
 	}
 }

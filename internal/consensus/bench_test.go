@@ -16,10 +16,11 @@ import (
 func BenchmarkStore(b *testing.B) {
 	stores := map[string]func(b *testing.B) raft.LogStore{
 		"own": func(b *testing.B) raft.LogStore {
+			b.Helper()
 			return ownStore(b, b.TempDir(), func(c *Config) { c.segment = segmentSize })
 		},
-		"boltdb":            func(b *testing.B) raft.LogStore { return bolt(b, false) },
-		"boltdb-nofreelist": func(b *testing.B) raft.LogStore { return bolt(b, true) },
+		"boltdb":            func(b *testing.B) raft.LogStore { b.Helper(); return bolt(b, false) },
+		"boltdb-nofreelist": func(b *testing.B) raft.LogStore { b.Helper(); return bolt(b, true) },
 	}
 	for _, name := range []string{"own", "boltdb", "boltdb-nofreelist"} {
 		for _, size := range []int{1, 64} {
@@ -44,6 +45,7 @@ func BenchmarkStore(b *testing.B) {
 }
 
 func bolt(b *testing.B, noFreelistSync bool) *raftboltdb.BoltStore {
+	b.Helper()
 	s, err := raftboltdb.New(raftboltdb.Options{
 		Path: filepath.Join(b.TempDir(), "raft.db"), BoltOptions: &bbolt.Options{NoFreelistSync: noFreelistSync},
 	})

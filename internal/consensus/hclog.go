@@ -51,7 +51,7 @@ func plain(args []any) []any {
 
 func (l *logger) Log(at hclog.Level, msg string, args ...any) {
 	if ctx := context.Background(); l.to.Enabled(ctx, level(at)) {
-		l.to.Log(ctx, level(at), msg, plain(args)...)
+		l.to.Log(ctx, level(at), msg, plain(args)...) //nolint:sloglint // The library's messages are constant.
 	}
 }
 

@@ -163,6 +163,7 @@ func quick(t testing.TB, c *cables, id, dir string) Config {
 }
 
 func testLog(t testing.TB) *slog.Logger {
+	t.Helper()
 	if os.Getenv("RAFT_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}

@@ -21,9 +21,8 @@ type tenure struct {
 // reads notify until quit is closed, because raft waits for it to be read.
 func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan struct{}) {
 	var (
-		wanted   bool // this server leads
-		cancel   context.CancelFunc
-		running  context.Context
+		wanted   bool   // this server leads
+		running  *stint // nil while Lead does not run
 		finished = make(chan error)
 		again    <-chan time.Time
 		stop     = ctx.Done()
@@ -31,11 +30,9 @@ func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan stru
 	)
 	defer giving.Wait()
 	start := func() {
-		if !wanted || running != nil || ctx.Err() != nil {
-			return
+		if wanted && running == nil {
+			running = t.start(ctx, finished)
 		}
-		running, cancel = context.WithCancel(ctx)
-		go func(ctx context.Context) { finished <- t.lead(ctx) }(running)
 	}
 	for {
 		if stop == nil && running == nil && over != nil {
@@ -45,14 +42,14 @@ func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan stru
 		select {
 		case wanted = <-t.notify:
 			again = nil
-			if !wanted && cancel != nil {
-				cancel()
+			if !wanted {
+				running.end()
 			}
 			start()
 		case err := <-finished:
-			lost := running.Err() != nil
-			cancel()
-			running, cancel = nil, nil
+			lost := running.ended() != nil
+			running.end()
+			running = nil
 			switch {
 			case lost:
 				t.log.Info("leadership ended")
@@ -61,11 +58,7 @@ func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan stru
 				t.log.Error("leading did not work; giving leadership up", "error", err)
 				again = time.After(t.retry)
 				// Not here: leadership may end meanwhile, and raft wait for notify.
-				giving.Go(func() {
-					if err := t.giveUp(ctx); err != nil {
-						t.log.Warn("no other server took over", "error", err)
-					}
-				})
+				giving.Go(func() { t.handOver(ctx) })
 			}
 		case <-again:
 			start()
@@ -74,5 +67,33 @@ func (t *tenure) run(ctx context.Context, over chan<- struct{}, quit <-chan stru
 		case <-quit:
 			return
 		}
+	}
+}
+
+// stint is one run of Lead.
+type stint struct {
+	cancel context.CancelFunc
+	ended  func() error // not nil once it is to end
+}
+
+// start runs Lead, unless ctx is done.
+func (t *tenure) start(ctx context.Context, finished chan<- error) *stint {
+	if ctx.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { finished <- t.lead(ctx) }()
+	return &stint{cancel: cancel, ended: ctx.Err}
+}
+
+func (s *stint) end() {
+	if s != nil {
+		s.cancel()
+	}
+}
+
+func (t *tenure) handOver(ctx context.Context) {
+	if err := t.giveUp(ctx); err != nil {
+		t.log.Warn("no other server took over", "error", err)
 	}
 }

@@ -82,17 +82,22 @@ func openLogStore(cfg *Config, dir string, fail func(error), fresh bool) (*logSt
 	return s, nil
 }
 
+// begin makes the first segment of a new log.
+func (s *logStore) begin(fresh bool) error {
+	if !fresh {
+		return fmt.Errorf("log %s: there are a term or snapshots, but no log segments; %s", s.dir, cure)
+	}
+	seg, err := createSegment(s.disk, s.dir, 1, s.segment)
+	if err != nil {
+		return err
+	}
+	s.segments, s.active, s.end = []*segment{seg}, seg, segmentHeader
+	return nil
+}
+
 func (s *logStore) load(paths []string, fresh bool) error {
 	if len(paths) == 0 {
-		if !fresh {
-			return fmt.Errorf("log %s: there are a term or snapshots, but no log segments; %s", s.dir, cure)
-		}
-		seg, err := createSegment(s.disk, s.dir, 1, s.segment)
-		if err != nil {
-			return err
-		}
-		s.segments, s.active, s.end = []*segment{seg}, seg, segmentHeader
-		return nil
+		return s.begin(fresh)
 	}
 	var before scan
 	for i, path := range paths {

@@ -400,7 +400,7 @@ func FuzzSegment(f *testing.F) {
 	b = s.appendKind(b, 0, kindMark)
 	b = s.appendCut(b, 0, 0)
 	f.Add(append(b, make([]byte, 512-len(b))...))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(_ *testing.T, b []byte) {
 		s := &segment{path: "x"}
 		if s.parseHeader(b) != nil {
 			return

@@ -75,7 +75,7 @@ func (s *segment) header() []byte {
 	b := make([]byte, segmentHeader)
 	copy(b, segmentMagic)
 	binary.LittleEndian.PutUint64(b[8:], s.number)
-	binary.LittleEndian.PutUint64(b[16:], uint64(s.size))
+	binary.LittleEndian.PutUint64(b[16:], uint64(s.size)) //nolint:gosec // never negative
 	copy(b[24:], s.salt[:])
 	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 	return b

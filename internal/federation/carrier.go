@@ -102,14 +102,20 @@ func (c *Carrier) Packet(to gossip.Peer, b []byte) error {
 
 // Run lets packets leave until ctx is done, and then ends every sender.
 func (c *Carrier) Run(ctx context.Context) error {
-	c.mu.Lock()
-	c.ctx = ctx
-	c.mu.Unlock()
+	c.open(ctx)
 	<-ctx.Done()
-	c.mu.Lock() // no sender starts from here on
+	c.mu.Lock()
+	c.ctx = nil // no sender starts from here on
 	c.mu.Unlock()
 	c.senders.Wait()
 	return nil
+}
+
+// open lets packets in, whose senders run until ctx is done.
+func (c *Carrier) open(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ctx = ctx
 }
 
 // Packets returns how many packets were sent to other datacenters, and how many
@@ -138,7 +144,7 @@ func (p *peer) put(b []byte) {
 	} else {
 		p.size++
 	}
-	p.ring[at] = append(binary.BigEndian.AppendUint32(p.ring[at][:0], uint32(len(b))), b...)
+	p.ring[at] = append(binary.BigEndian.AppendUint32(p.ring[at][:0], uint32(len(b))), b...) //nolint:gosec // at most gossip.MaxPacket
 	select {
 	case p.wake <- struct{}{}:
 	default: // it is told already
@@ -146,10 +152,10 @@ func (p *peer) put(b []byte) {
 }
 
 // take moves queued frames to buf, up to a batch, and returns their number.
-func (p *peer) take(buf []byte) ([]byte, int) {
+func (p *peer) take(buf []byte) ([]byte, uint64) {
 	p.carrier.mu.Lock()
 	defer p.carrier.mu.Unlock()
-	n := 0
+	n := uint64(0)
 	for p.size > 0 && (n == 0 || len(buf)+len(p.ring[p.head]) <= batchBytes) {
 		buf = append(buf, p.ring[p.head]...)
 		p.head = (p.head + 1) % queueLen
@@ -191,15 +197,16 @@ func (p *peer) run(ctx context.Context) {
 				return
 			}
 		}
-		for n := 0; ctx.Err() == nil; {
+		for ctx.Err() == nil {
+			var n uint64
 			if buf, n = p.take(buf[:0]); n == 0 {
 				break
 			}
 			if !s.send(ctx, buf) {
 				return
 			}
-			p.carrier.sent.Add(uint64(n))
-			telemetry.Add([]string{"federation", "packets_sent"}, uint64(n))
+			p.carrier.sent.Add(n)
+			telemetry.Add([]string{"federation", "packets_sent"}, n)
 			if cap(buf) > 2*batchBytes {
 				buf = nil
 			}

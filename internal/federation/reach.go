@@ -43,7 +43,7 @@ func (r *Reach) Run(ctx context.Context) error {
 		for _, dc := range missing {
 			n, err := r.Join(ctx, []string{"*." + dc + "/" + nowhere})
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // ctx is done
 			}
 			if n > 0 {
 				r.Log.Info("joined", "datacenter", dc)

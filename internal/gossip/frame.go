@@ -32,7 +32,7 @@ func (r *frameReader) next() ([]byte, error) {
 	}
 	header, err := r.buf.Peek(4)
 	if err != nil {
-		if len(header) > 0 && err == io.EOF { //nolint:errorlint // Readers yield io.EOF itself.
+		if len(header) > 0 && err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, err
@@ -49,7 +49,7 @@ func (r *frameReader) next() ([]byte, error) {
 	}
 	packet := make([]byte, size)
 	if _, err := io.ReadFull(r.buf, packet); err != nil {
-		if err == io.EOF { //nolint:errorlint // Readers yield io.EOF itself.
+		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, err

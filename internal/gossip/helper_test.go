@@ -74,6 +74,7 @@ func (n *node) status(name string) Status {
 }
 
 func testLog(t testing.TB) *slog.Logger {
+	t.Helper()
 	if os.Getenv("GOSSIP_TEST_LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -109,8 +110,15 @@ func TestReferenceClientJoinsOurPool(t *testing.T) {
 	}
 	// The versions we speak are those that the reference speaks.
 	us.Name, us.Tags, them.Name, them.Tags = "", nil, "", nil
-	got, _ := json.Marshal(us)
-	if want, _ := json.Marshal(them); string(got) != string(want) {
+	got, err := json.Marshal(us)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := json.Marshal(them)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
 		t.Errorf("our versions are %s, want %s", got, want)
 	}
 	eventually(t, "its coordinate", func() bool { _, ok := ours.Coordinate("reference"); return ok })

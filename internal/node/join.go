@@ -15,8 +15,7 @@ type joiner struct {
 	pool     *gossip.Pool
 	settings []string // addresses and discovery strings
 	interval time.Duration
-	most     int             // attempts; 0 is no limit
-	wake     <-chan struct{} // try at once
+	most     int // attempts; 0 is no limit
 	log      *slog.Logger
 }
 

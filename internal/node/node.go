@@ -239,19 +239,22 @@ func (n *Node) Leave(ctx context.Context) error {
 			err = n.server.leave(ctx)
 		}
 		err = errors.Join(err, n.lan.Leave(ctx))
-		drain(ctx, n.cfg.Performance.LeaveDrainTime)
+		pause(ctx, n.cfg.Performance.LeaveDrainTime)
 		close(n.leave)
 	})
 	return err
 }
 
-// drain lets requests that are under way end.
-func drain(ctx context.Context, d time.Duration) {
+// pause lets time pass, such as for requests under way to end. It returns false when
+// ctx is done first.
+func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-t.C:
+		return true
 	}
 }
 
@@ -310,7 +313,7 @@ func (n *Node) snapshotFile(name string) (string, error) {
 // serverInfo makes what the router keeps from a member of a pool.
 func serverInfo(m *gossip.Member, datacenter, name string) rpc.ServerInfo {
 	return rpc.ServerInfo{
-		Datacenter: datacenter, Name: name, ID: m.Tags["id"], Addr: server.ServerAddr(m),
+		Datacenter: datacenter, Name: name, ID: m.Tags["id"], Addr: server.Addr(m),
 		Build: m.Tags["build"], FedStates: m.Tags["ft_fs"] == "1", Alive: m.Status == gossip.StatusAlive,
 	}
 }

@@ -41,7 +41,7 @@ func (s stages) run(ctx context.Context) error {
 	rest, stopRest := context.WithCancel(ctx)
 	defer stopRest()
 	defer context.AfterFunc(failed, stopRest)()
-	err := s[1:].run(rest)
+	err := s[1:].run(rest) //nolint:gosec // an empty one has returned above
 	stop()
 	return errors.Join(g.Wait(), err)
 }

@@ -96,6 +96,7 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 	s.cluster = []part{
 		{"server port", func(ctx context.Context) error { return mux.Serve(ctx, listener) }},
 		{"first election", s.server.Bootstrap},
+		{"LAN rejoin", s.rejoin},
 	}
 	if dir != "" {
 		s.storage = append(s.storage, part{"rejoin age", n.keepAge})
@@ -175,4 +176,56 @@ func (k *kept) wait(ctx context.Context) {
 	case <-k.gone:
 	case <-ctx.Done():
 	}
+}
+
+// Times of looking for the peers.
+const (
+	firstLook = 200 * time.Millisecond
+	lastLook  = 5 * time.Second
+)
+
+// rejoin brings a server back into the LAN that lost every other server: one that
+// restarted after a crash may remember no member, but its log names its peers.
+func (s *serverParts) rejoin(ctx context.Context) error {
+	n := s.node
+	wait := firstLook
+	for {
+		if !pause(ctx, wait) {
+			return nil
+		}
+		peers := s.lostPeers()
+		if len(peers) == 0 {
+			wait = lastLook
+			continue
+		}
+		joined, err := n.lan.Join(ctx, peers)
+		if joined > 0 {
+			n.log.Info("joined the peers that the log names", "members", joined)
+		} else if ctx.Err() == nil {
+			n.log.Warn("none of the peers that the log names can be joined", "peers", peers, "err", err)
+		}
+		wait = min(2*wait, lastLook)
+	}
+}
+
+// lostPeers are the addresses of the other peers when none of them is alive in the
+// LAN. Their gossip port is taken to be this server's.
+func (s *serverParts) lostPeers() []string {
+	for _, m := range s.node.lan.Members() {
+		if server.IsServer(&m) && m.Name != s.node.cfg.NodeName && m.Status == gossip.StatusAlive {
+			return nil
+		}
+	}
+	peers, err := s.log.Servers()
+	if err != nil {
+		return nil // the log does not run yet
+	}
+	var out []string
+	for _, p := range peers {
+		host, _, err := net.SplitHostPort(p.Address)
+		if err == nil && p.ID != s.node.id {
+			out = append(out, net.JoinHostPort(host, strconv.Itoa(s.node.cfg.Ports.SerfLAN)))
+		}
+	}
+	return out
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -174,16 +175,16 @@ func (p *benchTarget) cpu(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	// The fields behind the command, which ends with the last parenthesis.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	var ticks time.Duration
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	ticks := 0
 	for _, field := range fields[11:13] {
 		n, err := strconv.Atoi(field)
 		if err != nil {
 			b.Fatal(err)
 		}
-		ticks += time.Duration(n)
+		ticks += n
 	}
-	return ticks * clockTick
+	return time.Duration(ticks) * clockTick
 }
 
 // memoryMiB is the memory a process has (VmRSS), or the most it has had (VmHWM).

@@ -175,7 +175,7 @@ func (s *server) accept(ctx context.Context, ln listener) error {
 		case err == nil:
 			s.wg.Go(func() { s.serve(c, source) })
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // ctx is done
 		case errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrClosed):
 			return err
 		case errors.Is(err, syscall.ECONNABORTED): // by a client that has gone already

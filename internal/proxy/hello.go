@@ -6,14 +6,14 @@ import "encoding/binary"
 type refusal uint8
 
 const (
-	refusedUnknownName refusal = iota
-	refusedNoName
-	refusedNotTLS
-	refusedMalformed
-	refusedTimeout
-	refusedTooMany
-	refusedClosed // by the client: a port check does no more than that
-	refusals      // how many there are
+	errUnknownName refusal = iota
+	errNoName
+	errNotTLS
+	errMalformed
+	errTimeout
+	errTooMany
+	errClosed // by the client: a port check does no more than that
+	refusals  // how many there are
 )
 
 // Error is also the label of the reason in metrics.
@@ -67,10 +67,10 @@ func (s *helloScanner) scan(raw []byte) (done bool, err error) {
 		s.records++
 		switch {
 		case s.header[0] != typeClientHello:
-			return false, refusedMalformed
+			return false, errMalformed
 		case s.got < handshakeHeaderLen:
 		case s.size() > maxHelloLen:
-			return false, refusedMalformed
+			return false, errMalformed
 		case s.got >= s.size():
 			return true, nil
 		}
@@ -82,16 +82,16 @@ func (s *helloScanner) scan(raw []byte) (done bool, err error) {
 func (s *helloScanner) record(raw []byte) ([]byte, error) {
 	if len(raw) > 0 && raw[0] != typeHandshake || len(raw) > 1 && raw[1] != 3 {
 		if s.records == 0 {
-			return nil, refusedNotTLS
+			return nil, errNotTLS
 		}
-		return nil, refusedMalformed
+		return nil, errMalformed
 	}
 	if len(raw) < recordHeaderLen {
 		return nil, nil
 	}
 	size := int(binary.BigEndian.Uint16(raw[3:]))
 	if size == 0 || size > maxRecordLen {
-		return nil, refusedMalformed
+		return nil, errMalformed
 	}
 	if len(raw) < recordHeaderLen+size {
 		return nil, nil
@@ -125,31 +125,31 @@ func (s *helloScanner) message(raw []byte) []byte {
 func serverName(dst, message []byte) ([]byte, error) {
 	rest := reader{data: message}
 	rest.skip(handshakeHeaderLen + helloFixedLen)
-	rest.vector8()  // session ID
-	rest.vector16() // cipher suites
-	rest.vector8()  // compression methods
+	rest.skipVector8() // session ID
+	rest.vector16()    // cipher suites
+	rest.skipVector8() // compression methods
 	if rest.failed {
-		return dst, refusedMalformed
+		return dst, errMalformed
 	}
 	if len(rest.data) == 0 {
-		return dst, refusedNoName // extensions may be absent altogether
+		return dst, errNoName // extensions may be absent altogether
 	}
 	extensions := reader{data: rest.vector16()}
 	if rest.failed || len(rest.data) != 0 {
-		return dst, refusedMalformed
+		return dst, errMalformed
 	}
 	var sni []byte
 	for len(extensions.data) > 0 {
 		kind, body := extensions.uint16(), extensions.vector16()
 		if extensions.failed || kind == extensionSNI && sni != nil {
-			return dst, refusedMalformed
+			return dst, errMalformed
 		}
 		if kind == extensionSNI {
 			sni = body
 		}
 	}
 	if sni == nil {
-		return dst, refusedNoName
+		return dst, errNoName
 	}
 	return hostName(dst, sni)
 }
@@ -159,24 +159,24 @@ func hostName(dst, sni []byte) ([]byte, error) {
 	outer := reader{data: sni}
 	list := reader{data: outer.vector16()}
 	if outer.failed || len(outer.data) != 0 || len(list.data) == 0 {
-		return dst, refusedMalformed
+		return dst, errMalformed
 	}
 	var host []byte
 	for len(list.data) > 0 {
 		kind, body := list.uint8(), list.vector16()
 		if list.failed || kind == nameTypeHost && (host != nil || len(body) == 0) {
-			return dst, refusedMalformed
+			return dst, errMalformed
 		}
 		if kind == nameTypeHost {
 			host = body
 		}
 	}
 	if host == nil {
-		return dst, refusedNoName
+		return dst, errNoName
 	}
 	dst, ok := appendName(dst, host)
 	if !ok {
-		return dst, refusedMalformed
+		return dst, errMalformed
 	}
 	return dst, nil
 }
@@ -212,5 +212,5 @@ func (r *reader) uint16() int {
 	return 0
 }
 
-func (r *reader) vector8() []byte  { return r.skip(r.uint8()) }
+func (r *reader) skipVector8()     { r.skip(r.uint8()) }
 func (r *reader) vector16() []byte { return r.skip(r.uint16()) }

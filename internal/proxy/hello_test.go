@@ -143,27 +143,27 @@ func TestBadHellosAreRefused(t *testing.T) {
 		raw  []byte
 		want refusal
 	}{
-		"no name":             {bare, refusedNoName},
-		"no extensions":       {withoutExtensions(bare), refusedNoName},
-		"only another type":   {withExtension(bare, extensionSNI, []byte{0, 4, 9, 0, 1, 'a'}), refusedNoName},
-		"name twice":          {withExtension(named, extensionSNI, sni("a.consul")), refusedMalformed},
-		"two names":           {withExtension(bare, extensionSNI, sni("a.consul", "b.consul")), refusedMalformed},
-		"empty name":          {withExtension(bare, extensionSNI, sni("")), refusedMalformed},
-		"only a dot":          {withExtension(bare, extensionSNI, sni(".")), refusedMalformed},
-		"empty list":          {withExtension(bare, extensionSNI, sni()), refusedMalformed},
-		"bytes behind list":   {withExtension(bare, extensionSNI, append(sni("a"), 0)), refusedMalformed},
-		"space":               {withExtension(bare, extensionSNI, sni("a b")), refusedMalformed},
-		"NUL":                 {withExtension(bare, extensionSNI, sni("a\x00.consul")), refusedMalformed},
-		"wildcard":            {withExtension(bare, extensionSNI, sni("*.consul")), refusedMalformed},
-		"IPv6 address":        {withExtension(bare, extensionSNI, sni("::1")), refusedMalformed},
-		"long name":           {withExtension(bare, extensionSNI, sni(strings.Repeat("a.", 130))), refusedMalformed},
-		"another message":     {[]byte("\x16\x03\x01\x00\x04\x02\x00\x00\x00"), refusedMalformed},
-		"empty record":        {[]byte("\x16\x03\x01\x00\x00"), refusedMalformed},
-		"record too long":     {[]byte("\x16\x03\x01\x40\x01"), refusedMalformed},
-		"message too long":    {[]byte("\x16\x03\x01\x00\x04\x01\x01\x00\x00"), refusedMalformed},
-		"alert in the middle": {append(inRecords(named, 100)[:105], "\x15\x03\x01\x00\x02\x01\x00"...), refusedMalformed},
-		"HTTP":                {[]byte("GET / HTTP/1.1\r\n"), refusedNotTLS},
-		"SSL 2":               {[]byte{0x80, 0x2e, 1, 0, 2}, refusedNotTLS},
+		"no name":             {bare, errNoName},
+		"no extensions":       {withoutExtensions(bare), errNoName},
+		"only another type":   {withExtension(bare, extensionSNI, []byte{0, 4, 9, 0, 1, 'a'}), errNoName},
+		"name twice":          {withExtension(named, extensionSNI, sni("a.consul")), errMalformed},
+		"two names":           {withExtension(bare, extensionSNI, sni("a.consul", "b.consul")), errMalformed},
+		"empty name":          {withExtension(bare, extensionSNI, sni("")), errMalformed},
+		"only a dot":          {withExtension(bare, extensionSNI, sni(".")), errMalformed},
+		"empty list":          {withExtension(bare, extensionSNI, sni()), errMalformed},
+		"bytes behind list":   {withExtension(bare, extensionSNI, append(sni("a"), 0)), errMalformed},
+		"space":               {withExtension(bare, extensionSNI, sni("a b")), errMalformed},
+		"NUL":                 {withExtension(bare, extensionSNI, sni("a\x00.consul")), errMalformed},
+		"wildcard":            {withExtension(bare, extensionSNI, sni("*.consul")), errMalformed},
+		"IPv6 address":        {withExtension(bare, extensionSNI, sni("::1")), errMalformed},
+		"long name":           {withExtension(bare, extensionSNI, sni(strings.Repeat("a.", 130))), errMalformed},
+		"another message":     {[]byte("\x16\x03\x01\x00\x04\x02\x00\x00\x00"), errMalformed},
+		"empty record":        {[]byte("\x16\x03\x01\x00\x00"), errMalformed},
+		"record too long":     {[]byte("\x16\x03\x01\x40\x01"), errMalformed},
+		"message too long":    {[]byte("\x16\x03\x01\x00\x04\x01\x01\x00\x00"), errMalformed},
+		"alert in the middle": {append(inRecords(named, 100)[:105], "\x15\x03\x01\x00\x02\x01\x00"...), errMalformed},
+		"HTTP":                {[]byte("GET / HTTP/1.1\r\n"), errNotTLS},
+		"SSL 2":               {[]byte{0x80, 0x2e, 1, 0, 2}, errNotTLS},
 	} {
 		for _, step := range []int{1, len(c.raw)} {
 			if got, err := parse(c.raw, step); !errors.Is(err, c.want) {
@@ -266,10 +266,10 @@ func FuzzClientHello(f *testing.F) {
 			return // either side checks some things that the other does not
 		}
 		if canonical, isName := appendName(nil, []byte(want)); want != "" && !isName {
-			if !errors.Is(err, refusedMalformed) {
+			if !errors.Is(err, errMalformed) {
 				t.Fatalf("got %q, %v for %q", got, err, want)
 			}
-		} else if want == "" && !errors.Is(err, refusedNoName) || got != string(canonical) {
+		} else if want == "" && !errors.Is(err, errNoName) || got != string(canonical) {
 			t.Fatalf("got %q, %v, want %q", got, err, want)
 		}
 	})

@@ -83,7 +83,7 @@ func (x *session) route(buf []byte, source netip.Addr) ([]byte, *target, error) 
 	entry := g.hellos.add(x.client, source)
 	raw, scanner, err := x.readHello(buf)
 	if g.hellos.remove(entry) {
-		return nil, nil, refusedTooMany
+		return nil, nil, errTooMany
 	}
 	if err != nil {
 		return nil, nil, err
@@ -96,7 +96,7 @@ func (x *session) route(buf []byte, source netip.Addr) ([]byte, *target, error) 
 	table := g.table.Load()
 	i, ok := table.routes.find(name)
 	if !ok {
-		return nil, nil, refusedUnknownName
+		return nil, nil, errUnknownName
 	}
 	return raw, table.targets[i], nil
 }
@@ -104,12 +104,12 @@ func (x *session) route(buf []byte, source netip.Addr) ([]byte, *target, error) 
 func (x *session) readHello(buf []byte) ([]byte, helloScanner, error) {
 	var scanner helloScanner
 	if err := x.client.SetReadDeadline(time.Now().Add(x.server.gateway.cfg.HelloTimeout)); err != nil {
-		return nil, scanner, refusedClosed
+		return nil, scanner, errClosed
 	}
 	for {
 		if len(buf) == cap(buf) {
 			if len(buf) >= maxHelloLen {
-				return nil, scanner, refusedMalformed
+				return nil, scanner, errMalformed
 			}
 			buf = slices.Grow(buf, len(buf))
 		}
@@ -123,13 +123,13 @@ func (x *session) readHello(buf []byte) ([]byte, helloScanner, error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, scanner, refusedTimeout
+			return nil, scanner, errTimeout
 		default:
-			return nil, scanner, refusedClosed
+			return nil, scanner, errClosed
 		}
 	}
 	if err := x.client.SetReadDeadline(time.Time{}); err != nil {
-		return nil, scanner, refusedClosed
+		return nil, scanner, errClosed
 	}
 	return buf, scanner, nil
 }
@@ -138,15 +138,15 @@ func (x *session) readHello(buf []byte) ([]byte, helloScanner, error) {
 func (x *session) refuse(err error) {
 	var reason refusal
 	if !errors.As(err, &reason) {
-		reason = refusedClosed
+		reason = errClosed
 	}
 	g := x.server.gateway
 	g.refused[reason].Add(1)
 	g.log.Debug("connection refused", "reason", reason)
 	description := byte(alertUnrecognized)
 	switch reason {
-	case refusedUnknownName, refusedNoName:
-	case refusedMalformed:
+	case errUnknownName, errNoName:
+	case errMalformed:
 		description = alertDecodeError
 	default:
 		return

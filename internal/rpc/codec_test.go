@@ -105,7 +105,7 @@ func TestNumbersTakeTheShortestForm(t *testing.T) {
 			if own := appendInt(nil, int64(n)); !bytes.Equal(own, b) {
 				t.Errorf("%d: own form %x, library's %x", n, own, b)
 			}
-			if back, _, err := integer(b); err != nil || back != int64(n) {
+			if back, err := integer(b); err != nil || back != int64(n) {
 				t.Errorf("%d: read back as %d, %v", n, back, err)
 			}
 		}

@@ -56,7 +56,7 @@ func (h *Header) readFields() []field {
 		{"MaxAge", func(b []byte) []byte { return appendInt(b, int64(h.MaxAge)) }},
 		{"MaxQueryTime", func(b []byte) []byte { return appendInt(b, int64(h.MaxWait)) }},
 		{"MaxStaleDuration", func(b []byte) []byte { return appendInt(b, int64(h.MaxStale)) }},
-		{"MinQueryIndex", func(b []byte) []byte { return appendInt(b, int64(h.MinIndex)) }},
+		{"MinQueryIndex", func(b []byte) []byte { return appendUint(b, h.MinIndex) }},
 		{"MustRevalidate", func(b []byte) []byte { return appendBool(b, h.MustRevalidate) }},
 		{"RequireConsistent", func(b []byte) []byte { return appendBool(b, h.Consistent) }},
 		{"StaleIfError", func(b []byte) []byte { return appendInt(b, int64(h.StaleIfError)) }},
@@ -69,7 +69,7 @@ func (m *Meta) fields() []field {
 	return []field{
 		{"Backend", func(b []byte) []byte { return append(b, 0) }},
 		{"ConsistencyLevel", func(b []byte) []byte { return appendText(b, m.Consistency) }},
-		{"Index", func(b []byte) []byte { return appendInt(b, int64(m.Index)) }},
+		{"Index", func(b []byte) []byte { return appendUint(b, m.Index) }},
 		{"KnownLeader", func(b []byte) []byte { return appendBool(b, m.KnownLeader) }},
 		{"LastContact", func(b []byte) []byte { return appendInt(b, int64(m.LastContact)) }},
 		{"NotModified", func(b []byte) []byte { return appendBool(b, m.NotModified) }},
@@ -164,17 +164,17 @@ func decodeHeader(b []byte, route string) (Header, error) {
 		case "Token":
 			h.Token, _, err = text(v)
 		case "MinQueryIndex":
-			n, _, err = integer(v)
+			n, err = integer(v)
 			h.MinIndex = uint64(max(n, 0))
 		case "MaxQueryTime":
-			n, _, err = integer(v)
+			n, err = integer(v)
 			h.MaxWait = time.Duration(n)
 		case "AllowStale":
-			h.AllowStale, _, err = boolean(v)
+			h.AllowStale, err = boolean(v)
 		case "RequireConsistent":
-			h.Consistent, _, err = boolean(v)
+			h.Consistent, err = boolean(v)
 		case "AllowNotModifiedResponse":
-			h.NotModified, _, err = boolean(v)
+			h.NotModified, err = boolean(v)
 		case "Filter":
 			h.Filter, _, err = text(v)
 		}
@@ -192,19 +192,19 @@ func decodeMeta(b []byte, reply string) (m Meta, value []byte, err error) {
 		case reply:
 			value = v
 		case "Index":
-			n, _, err = integer(v)
+			n, err = integer(v)
 			m.Index = uint64(max(n, 0))
 		case "LastContact":
-			n, _, err = integer(v)
+			n, err = integer(v)
 			m.LastContact = time.Duration(n)
 		case "KnownLeader":
-			m.KnownLeader, _, err = boolean(v)
+			m.KnownLeader, err = boolean(v)
 		case "NotModified":
-			m.NotModified, _, err = boolean(v)
+			m.NotModified, err = boolean(v)
 		case "ConsistencyLevel":
 			m.Consistency, _, err = text(v)
 		case "ResultsFilteredByACLs":
-			m.Filtered, _, err = boolean(v)
+			m.Filtered, err = boolean(v)
 		}
 		return err
 	})

@@ -34,7 +34,7 @@ type shape struct {
 	bad     bool
 }
 
-func shapeOf(tag byte) shape {
+func shapeOf(tag byte) shape { //nolint:cyclop // A table.
 	switch {
 	case tag <= 0x7f || tag >= 0xe0 || tag == 0xc0 || tag == 0xc2 || tag == 0xc3:
 		return shape{}
@@ -250,59 +250,58 @@ func rawText(b []byte) (raw, rest []byte, err error) {
 }
 
 // integer reads an integer of any width, signed or not.
-func integer(b []byte) (int64, []byte, error) {
+func integer(b []byte) (int64, error) {
 	if len(b) == 0 {
-		return 0, nil, errTruncated
+		return 0, errTruncated
 	}
 	tag := b[0]
 	s := shapeOf(tag)
 	b = b[1:]
 	if s.fixed > len(b) {
-		return 0, nil, errTruncated
+		return 0, errTruncated
 	}
-	rest := b[s.fixed:]
 	switch {
 	case tag <= 0x7f:
-		return int64(tag), rest, nil
+		return int64(tag), nil
 	case tag >= 0xe0:
-		return int64(int8(tag)), rest, nil
+		return int64(int8(tag)), nil
 	}
 	switch tag {
 	case 0xc0:
-		return 0, rest, nil
+		return 0, nil
 	case 0xcc:
-		return int64(b[0]), rest, nil
+		return int64(b[0]), nil
 	case 0xcd:
-		return int64(binary.BigEndian.Uint16(b)), rest, nil
+		return int64(binary.BigEndian.Uint16(b)), nil
 	case 0xce:
-		return int64(binary.BigEndian.Uint32(b)), rest, nil
+		return int64(binary.BigEndian.Uint32(b)), nil
 	case 0xcf:
 		n := min(binary.BigEndian.Uint64(b), math.MaxInt64)
-		return int64(n), rest, nil
+		return int64(n), nil
 	case 0xd0:
-		return int64(int8(b[0])), rest, nil
+		return int64(int8(b[0])), nil
 	case 0xd1:
-		return int64(int16(binary.BigEndian.Uint16(b))), rest, nil
+		return int64(int16(binary.BigEndian.Uint16(b))), nil
 	case 0xd2:
-		return int64(int32(binary.BigEndian.Uint32(b))), rest, nil
+		return int64(int32(binary.BigEndian.Uint32(b))), nil
 	case 0xd3:
-		return int64(binary.BigEndian.Uint64(b)), rest, nil
+		return int64(binary.BigEndian.Uint64(b)), nil
 	}
-	return 0, nil, errType
+	return 0, errType
 }
 
 // boolean reads a bool.
-func boolean(b []byte) (bool, []byte, error) {
+func boolean(b []byte) (bool, error) {
 	if len(b) == 0 {
-		return false, nil, errTruncated
+		return false, errTruncated
 	}
 	switch b[0] {
 	case 0xc2, 0xc0:
-		return false, b[1:], nil
+		return false, nil
 	case 0xc3:
-		return true, b[1:], nil
+		return true, nil
 	}
-	return false, nil, errType
+	return false, errType
 }
 
 func appendMapLen(b []byte, n int) []byte {
@@ -325,9 +324,14 @@ func appendText(b []byte, s string) []byte {
 }
 
 func appendInt(b []byte, n int64) []byte {
-	switch {
-	case n < 0:
+	if n < 0 {
 		return appendNegative(b, n)
+	}
+	return appendUint(b, uint64(n))
+}
+
+func appendUint(b []byte, n uint64) []byte {
+	switch {
 	case n <= 0x7f:
 		return append(b, byte(n))
 	case n <= math.MaxUint8:
@@ -337,7 +341,7 @@ func appendInt(b []byte, n int64) []byte {
 	case n <= math.MaxUint32:
 		return binary.BigEndian.AppendUint32(append(b, 0xce), uint32(n))
 	}
-	return binary.BigEndian.AppendUint64(append(b, 0xcf), uint64(n))
+	return binary.BigEndian.AppendUint64(append(b, 0xcf), n)
 }
 
 func appendNegative(b []byte, n int64) []byte {

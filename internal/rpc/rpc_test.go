@@ -37,6 +37,7 @@ type fleet struct {
 }
 
 func newFleet(t *testing.T) *fleet {
+	t.Helper()
 	return &fleet{t: t, by: map[string]*Server{}, dials: map[string]int{}}
 }
 
@@ -75,6 +76,7 @@ func (f *fleet) breakAll() {
 }
 
 func newTestPool(t *testing.T, f *fleet) *Pool {
+	t.Helper()
 	p := NewPool(f, 5*time.Second, quiet)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -163,7 +165,10 @@ func TestServerStopsWaitingWhenItsCallerGoes(t *testing.T) {
 		t.Errorf("the caller got %v", err)
 	}
 	select {
-	case <-released:
+	case err := <-released:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the server's call ended with %v", err)
+		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the server still waits for a caller that went away")
 	}
@@ -186,6 +191,7 @@ func TestStreamGoesOnAfterABlockingRead(t *testing.T) {
 
 // newTestRouter knows servers s1, s2, … of dc2 at addresses of the same names.
 func newTestRouter(t *testing.T, f *fleet, names ...string) *Router {
+	t.Helper()
 	r := NewRouter("dc1", newTestPool(t, f), quiet)
 	for _, name := range names {
 		r.AddServer(ServerInfo{Datacenter: "dc2", Name: name, Addr: name, Alive: true})

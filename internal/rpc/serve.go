@@ -105,15 +105,13 @@ func (c *serverConn) answer(ctx context.Context) error {
 	if c.in, err = ReadValue(c.r, c.in[:0], maxBody); err != nil {
 		return fmt.Errorf("request %s: %w", name, err)
 	}
-	body := c.out[:0]
 	reply, err := c.call(ctx, name)
 	text := ""
 	if err != nil {
 		text = err.Error()
 		reply = []byte{0x80}
 	}
-	body = appendResponseHeader(body, seq, name, text)
-	c.out = append(body, reply...)
+	c.out = append(appendResponseHeader(c.out[:0], seq, name, text), reply...)
 	_, err = c.conn.Write(c.out)
 	if cap(c.in) > keepBuffer {
 		c.in = nil
@@ -190,8 +188,8 @@ func decodeRPCHeader(b []byte, extra string) (seq uint64, method, errText string
 		var n int64
 		switch string(name) {
 		case "Seq":
-			n, _, err = integer(v)
-			seq = uint64(n)
+			n, err = integer(v)
+			seq = uint64(max(n, 0))
 		case extra:
 			method, _, err = text(v)
 		case "Error":
@@ -204,14 +202,14 @@ func decodeRPCHeader(b []byte, extra string) (seq uint64, method, errText string
 
 func appendRequestHeader(b []byte, seq uint64, method string) []byte {
 	b = appendMapLen(b, 2)
-	b = appendInt(appendText(b, "Seq"), int64(seq))
+	b = appendUint(appendText(b, "Seq"), seq)
 	return appendText(appendText(b, "ServiceMethod"), method)
 }
 
 func appendResponseHeader(b []byte, seq uint64, method, errText string) []byte {
 	b = appendMapLen(b, 3)
 	b = appendText(appendText(b, "Error"), errText)
-	b = appendInt(appendText(b, "Seq"), int64(seq))
+	b = appendUint(appendText(b, "Seq"), seq)
 	return appendText(appendText(b, "ServiceMethod"), method)
 }
 

@@ -49,7 +49,7 @@ func (s *Server) tryBootstrap(ctx context.Context) (done bool, err error) {
 			return false, api.Errorf(api.Invalid, "server %s expects %q servers and this one %d: give all the same bootstrap_expect",
 				m.Name, m.Tags["expect"], s.cfg.Expect)
 		}
-		servers = append(servers, consensus.Server{ID: m.Tags["id"], Address: ServerAddr(m), Voter: true})
+		servers = append(servers, consensus.Server{ID: m.Tags["id"], Address: Addr(m), Voter: true})
 	}
 	if len(servers) < s.cfg.Expect {
 		return false, nil
@@ -59,7 +59,7 @@ func (s *Server) tryBootstrap(ctx context.Context) (done bool, err error) {
 		if !IsServer(m) || m.Name == s.cfg.Node {
 			continue
 		}
-		peer := s.router.Server(rpc.ServerInfo{Datacenter: s.cfg.Datacenter, Name: m.Name, Addr: ServerAddr(m)})
+		peer := s.router.Server(rpc.ServerInfo{Datacenter: s.cfg.Datacenter, Name: m.Name, Addr: Addr(m)})
 		peers, _, err := wire.StatusPeers.Call(ctx, peer, rpc.Header{}, wire.DCQuery{})
 		if err != nil {
 			return false, fmt.Errorf("ask %s for its peers: %w", m.Name, err)

@@ -28,13 +28,7 @@ func bindCatalog(s *Server) {
 		},
 		Command: &state.Deregister,
 	})
-	rpc.Bind(s.handlers, wire.CatalogDatacenters, func(context.Context, rpc.Header, *wire.Empty) ([]string, rpc.Meta, error) {
-		list := s.router.Datacenters()
-		if len(list) == 0 {
-			list = []string{s.cfg.Datacenter}
-		}
-		return list, rpc.Meta{}, nil
-	})
+	rpc.Bind(s.handlers, wire.CatalogDatacenters, s.datacenters)
 	bindRead(s, wire.CatalogNodes, Read[wire.DCQuery, []*api.Node]{
 		Run: func(tx *store.Tx, in *wire.DCQuery) ([]*api.Node, error) {
 			return collect(state.Nodes(tx), func(n *api.Node) bool { return hasMeta(n.Meta, in.NodeMetaFilters) }), nil
@@ -48,15 +42,7 @@ func bindCatalog(s *Server) {
 			}
 			return state.ServiceTags(tx, func(n *api.Node) bool { return hasMeta(n.Meta, in.NodeMetaFilters) }), nil
 		},
-		Filter: func(z acl.Authorizer, all map[string][]string) map[string][]string {
-			out := make(map[string][]string, len(all))
-			for name, tags := range all {
-				if z.Allow(acl.Service, name, acl.Read) == nil {
-					out[name] = tags
-				}
-			}
-			return out
-		},
+		Filter: readableServices,
 	})
 	bindRead(s, wire.CatalogServiceNodes, Read[wire.ServiceQuery, []*api.ServiceNode]{
 		Allow: allowService,
@@ -107,6 +93,24 @@ func bindCatalog(s *Server) {
 			return out
 		},
 	})
+}
+
+func (s *Server) datacenters(context.Context, rpc.Header, *wire.Empty) ([]string, rpc.Meta, error) {
+	list := s.router.Datacenters()
+	if len(list) == 0 {
+		list = []string{s.cfg.Datacenter}
+	}
+	return list, rpc.Meta{}, nil
+}
+
+func readableServices(z acl.Authorizer, all map[string][]string) map[string][]string {
+	out := make(map[string][]string, len(all))
+	for name, tags := range all {
+		if z.Allow(acl.Service, name, acl.Read) == nil {
+			out[name] = tags
+		}
+	}
+	return out
 }
 
 // findNode finds a node by its name, or by its id as agents ask for it.

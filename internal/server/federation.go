@@ -26,19 +26,7 @@ func bindFederation(s *Server) {
 			if err := gate(); err != nil {
 				return err
 			}
-			if in.State == nil || in.State.Datacenter == "" {
-				return api.Errorf(api.Invalid, "invalid request: missing federation state datacenter")
-			}
-			switch in.Op {
-			case wire.FederationUpsert:
-				if in.State.UpdatedAt.IsZero() {
-					in.State.UpdatedAt = time.Now().UTC()
-				}
-			case wire.FederationDelete:
-			default:
-				return api.Errorf(api.Invalid, "Invalid federation state operation: %s", in.Op)
-			}
-			return nil
+			return prepareFederation(in)
 		},
 		Command: &state.FederationApply,
 	})
@@ -73,14 +61,32 @@ func bindFederation(s *Server) {
 			}
 			return out, nil
 		},
-		Filter: func(z acl.Authorizer, all map[string][]api.CheckServiceNode) map[string][]api.CheckServiceNode {
-			out := make(map[string][]api.CheckServiceNode, len(all))
-			for dc, list := range all {
-				if list = readable(z, list); len(list) > 0 {
-					out[dc] = list
-				}
-			}
-			return out
-		},
+		Filter: readableGateways,
 	})
+}
+
+func prepareFederation(in *wire.FederationRequest) error {
+	if in.State == nil || in.State.Datacenter == "" {
+		return api.Errorf(api.Invalid, "invalid request: missing federation state datacenter")
+	}
+	switch in.Op {
+	case wire.FederationUpsert:
+		if in.State.UpdatedAt.IsZero() {
+			in.State.UpdatedAt = time.Now().UTC()
+		}
+	case wire.FederationDelete:
+	default:
+		return api.Errorf(api.Invalid, "Invalid federation state operation: %s", in.Op)
+	}
+	return nil
+}
+
+func readableGateways(z acl.Authorizer, all map[string][]api.CheckServiceNode) map[string][]api.CheckServiceNode {
+	out := make(map[string][]api.CheckServiceNode, len(all))
+	for dc, list := range all {
+		if list = readable(z, list); len(list) > 0 {
+			out[dc] = list
+		}
+	}
+	return out
 }

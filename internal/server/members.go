@@ -122,8 +122,8 @@ func (s *Server) memberAlive(ctx context.Context, m *gossip.Member) error {
 // IsServer tells whether a member is a server.
 func IsServer(m *gossip.Member) bool { return m.Tags["role"] == "consul" }
 
-// ServerAddr is the address of a server's RPC port.
-func ServerAddr(m *gossip.Member) string { return net.JoinHostPort(m.Addr.String(), m.Tags["port"]) }
+// Addr is the address of a server's RPC port.
+func Addr(m *gossip.Member) string { return net.JoinHostPort(m.Addr.String(), m.Tags["port"]) }
 
 func (s *Server) memberFailed(ctx context.Context, m *gossip.Member) error {
 	tx := s.state.Read()
@@ -168,7 +168,7 @@ func (s *Server) memberLeft(ctx context.Context, node, id string) error {
 // addPeer makes a server a voter. One that came back with another id takes the
 // place of the one that had its address.
 func (s *Server) addPeer(ctx context.Context, m *gossip.Member) error {
-	id, addr := m.Tags["id"], ServerAddr(m)
+	id, addr := m.Tags["id"], Addr(m)
 	if id == "" || m.Tags["nonvoter"] != "" || m.Tags["read_replica"] != "" {
 		return nil
 	}

@@ -69,13 +69,11 @@ func TestBlockedReadWakesOnItsServiceOnly(t *testing.T) {
 func TestReaderOfAMissingKeyWakesWhenItAppears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := testkit.NewServer(t)
-		put := func(key string) uint64 {
+		put := func(key string) {
 			in := wire.KVRequest{Op: wire.KVSet, DirEnt: api.KVPair{Key: key, Value: []byte(key)}}
-			_, meta, err := wire.KVApply.Call(t.Context(), c, rpc.Header{}, in)
-			if err != nil {
+			if _, _, err := wire.KVApply.Call(t.Context(), c, rpc.Header{}, in); err != nil {
 				t.Fatal(err)
 			}
-			return meta.Index
 		}
 		put("a/1")
 		_, meta, err := wire.KVGet.Call(t.Context(), c, rpc.Header{}, wire.KeyQuery{Key: "a/2"})

@@ -20,18 +20,28 @@ import (
 
 // Log is the replicated log as the server uses it.
 type Log interface {
+	Ledger
+	Peers
+}
+
+// Ledger is what is written, and who leads the writing.
+type Ledger interface {
 	Append(ctx context.Context, entry []byte) (result any, index uint64, err error)
 	Verify(ctx context.Context) error // is this still the leader?
 	Barrier(ctx context.Context) error
 	IsLeader() bool
 	Leader() (address, id string)
 	LastContact() time.Duration
+	Stats() map[string]string
+}
+
+// Peers are the servers that hold the log.
+type Peers interface {
 	HasState() bool
 	Bootstrap(servers []consensus.Server) error
 	Servers() ([]consensus.Server, error)
 	AddVoter(ctx context.Context, id, address string) error
 	RemoveServer(ctx context.Context, id string) error
-	Stats() map[string]string
 }
 
 // Config is what a server is told of itself.

@@ -42,7 +42,7 @@ func (s *Server) tasks() []task {
 func (s *Server) Lead(ctx context.Context) error {
 	if err := s.log.Barrier(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil // leadership ended first
 		}
 		return fmt.Errorf("apply what earlier leaders committed: %w", err)
 	}

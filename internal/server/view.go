@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"isthmus/api"
@@ -70,19 +71,13 @@ func (s *Server) viewOf(dc string, f *api.FederationState) wire.DatacenterView {
 	if s.locator == nil {
 		return v
 	}
-	usable := 0
 	if f != nil {
 		v.UpdatedAt = f.UpdatedAt
-		for i := range f.MeshGateways {
-			if federation.Usable(&f.MeshGateways[i]) {
-				usable++
-			}
-		}
 	}
 	switch {
 	case f == nil:
 		problem("it has not published its mesh gateways yet")
-	case usable == 0:
+	case !slices.ContainsFunc(f.MeshGateways, func(g api.CheckServiceNode) bool { return federation.Usable(&g) }):
 		problem("none of its %d mesh gateways is usable: start one with -expose-servers, and see its check", len(f.MeshGateways))
 	}
 	if dc == s.cfg.Datacenter {

@@ -20,9 +20,7 @@ var Register = Command[api.Registration, wire.Empty]{
 			return out, err
 		}
 		if in.Service != nil {
-			if err := registerService(w, in.Node, in.Service); err != nil {
-				return out, err
-			}
+			registerService(w, in.Node, in.Service)
 		}
 		all := in.Checks
 		if in.Check != nil {
@@ -88,7 +86,7 @@ func alive(r store.Reader, node string) bool {
 	return c != nil && c.Status != api.Critical
 }
 
-func registerService(w *store.WriteTx, node string, in *api.NodeService) error {
+func registerService(w *store.WriteTx, node string, in *api.NodeService) {
 	row := *in
 	if row.Weights == nil {
 		row.Weights = &api.Weights{Passing: 1, Warning: 1}
@@ -97,11 +95,10 @@ func registerService(w *store.WriteTx, node string, in *api.NodeService) error {
 	if old := Service(w, node, row.ID); old != nil {
 		row.CreateIndex = old.CreateIndex
 		if sameService(old, &row) {
-			return nil
+			return
 		}
 	}
 	services.Put(w, &instance{&row, node})
-	return nil
 }
 
 func registerCheck(w *store.WriteTx, node string, in *api.HealthCheck) error {

@@ -190,7 +190,7 @@ func (c *tally) run(t *testing.T, seed uint64) {
 		if r.IntN(4) == 0 {
 			ops = r.IntN(6)
 		}
-		write(s, m, r, index, ops, word, qs, t)
+		write(t, s, m, r, index, ops, word, qs)
 		for i, q := range qs {
 			now := ask(s, q, r.IntN(2) == 0)
 			if err := c.check(q, before[i], now, m, index, ops == 1); err != nil {
@@ -202,7 +202,7 @@ func (c *tally) run(t *testing.T, seed uint64) {
 }
 
 // write does some random changes in one transaction, or restores the rows as they are.
-func write(s *store.Store, m model, r *rand.Rand, index uint64, ops int, word func(int) string, qs []question, t *testing.T) {
+func write(t *testing.T, s *store.Store, m model, r *rand.Rand, index uint64, ops int, word func(int) string, qs []question) {
 	t.Helper()
 	if ops == 5 && r.IntN(3) == 0 {
 		if err := s.Restore(index, func(w *store.WriteTx) error {

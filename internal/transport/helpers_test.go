@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -159,7 +160,7 @@ func ask(t testing.TB, conn net.Conn, data string) string {
 		return ""
 	}
 	answer, err := io.ReadAll(conn)
-	if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
+	if nerr, ok := errors.AsType[net.Error](err); ok && nerr.Timeout() {
 		t.Fatal("neither answered nor closed")
 	}
 	if err != nil {

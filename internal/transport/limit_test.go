@@ -42,7 +42,9 @@ func TestPeersInTheirHandshakeAreLimited(t *testing.T) {
 		}
 		mu.Unlock()
 		stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		wg.Wait()
 	})
 }
@@ -110,6 +112,8 @@ func TestRefusalsAreLoggedOnceInAWhile(t *testing.T) {
 			t.Errorf("got %s, want a second line that tells of 49 more", got)
 		}
 		stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -108,7 +108,7 @@ func (m *Mux) accept(ctx context.Context, ln net.Listener, start func(net.Conn))
 			pause = acceptPause
 			start(conn)
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // ctx is done
 		case !passing(err):
 			return fmt.Errorf("accept on %s: %w", ln.Addr(), err)
 		default:
@@ -150,7 +150,7 @@ func (m *Mux) serve(ctx context.Context, raw net.Conn) {
 		m.refuse(ctx, raw, err)
 		return
 	}
-	got, err := m.identify(raw)
+	got, err := m.identify(ctx, raw)
 	if err == nil {
 		err = ticket.settle(got.standing)
 	}
@@ -182,7 +182,7 @@ func (m *Mux) refuse(ctx context.Context, raw net.Conn, err error) {
 }
 
 // identify finds out what the peer wants, within the handshake timeout.
-func (m *Mux) identify(raw net.Conn) (identified, error) {
+func (m *Mux) identify(ctx context.Context, raw net.Conn) (identified, error) {
 	timeout := m.HandshakeTimeout
 	if timeout <= 0 {
 		timeout = handshakeTimeout
@@ -200,9 +200,9 @@ func (m *Mux) identify(raw net.Conn) (identified, error) {
 	mat := m.TLS.material()
 	switch {
 	case first > lastByte() && mat.mutualCapable():
-		return m.byALPN(mat, raw, first)
+		return m.byALPN(ctx, mat, raw, first)
 	case first == TLSUpgrade.Byte:
-		return m.upgrade(mat, raw)
+		return m.upgrade(ctx, mat, raw)
 	case mat.cfg.VerifyIncoming:
 		return identified{}, refused(reasonPlaintext, fmt.Errorf("first byte %d", first))
 	default:
@@ -220,9 +220,9 @@ func readByte(conn net.Conn) (byte, error) {
 // byALPN serves a peer that began with a TLS handshake, whose first byte has been
 // read. Such a peer may have come through a gateway, where anyone may connect, so
 // what is reserved to servers needs a server's certificate whatever the settings.
-func (m *Mux) byALPN(mat *material, raw net.Conn, first byte) (identified, error) {
+func (m *Mux) byALPN(ctx context.Context, mat *material, raw net.Conn, first byte) (identified, error) {
 	conn := tls.Server(&unread{Conn: raw, first: first, full: true}, mat.gateway)
-	if err := conn.Handshake(); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		return identified{}, refused(reasonHandshake, err)
 	}
 	id := conn.ConnectionState().NegotiatedProtocol
@@ -243,12 +243,12 @@ func (m *Mux) byALPN(mat *material, raw net.Conn, first byte) (identified, error
 
 // upgrade serves a peer that asked for TLS with a type byte: inside comes a
 // second one.
-func (m *Mux) upgrade(mat *material, raw net.Conn) (identified, error) {
+func (m *Mux) upgrade(ctx context.Context, mat *material, raw net.Conn) (identified, error) {
 	if mat.cert == nil {
 		return identified{}, refused(reasonHandshake, errors.New("TLS asked for, but there is no certificate"))
 	}
 	conn := tls.Server(raw, mat.server)
-	if err := conn.Handshake(); err != nil {
+	if err := conn.HandshakeContext(ctx); err != nil {
 		return identified{}, refused(reasonHandshake, err)
 	}
 	second, err := readByte(conn)

@@ -444,7 +444,9 @@ func TestServedConnectionHasNoDeadline(t *testing.T) {
 			t.Errorf("got %q, %v", got, err)
 		}
 		stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
 

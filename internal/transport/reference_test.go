@@ -123,11 +123,11 @@ func TestReferenceServerAnswersOurDialers(t *testing.T) {
 	if _, err := s.Upgrade(t.Context(), addr, "n2.server.dc1.consul", transport.RPCMulti); err == nil {
 		t.Error("the name of another node is accepted")
 	}
-	clear, err := (&transport.Direct{}).Dial(t.Context(), to, transport.RPCMulti)
+	plain, err := (&transport.Direct{}).Dial(t.Context(), to, transport.RPCMulti)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if pinged(clear) == nil {
+	if pinged(plain) == nil {
 		t.Error("an unencrypted connection is answered")
 	}
 }

@@ -3,6 +3,7 @@ package transport_test
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -308,7 +309,9 @@ func TestHTTPSFollowsReloads(t *testing.T) {
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	}()
 	get := func(ca, owner authority, withCert bool) (string, error) {
 		cfg := &tls.Config{RootCAs: pool(t, ca), ServerName: "server.dc1.consul"}
