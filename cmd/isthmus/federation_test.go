@@ -190,6 +190,55 @@ func TestGatewaysFailAndReturn(t *testing.T) {
 		p1.start()
 		f.federated(1)
 	})
+	t.Run("all gateways of the primary are replaced at once", func(t *testing.T) {
+		p1.signal(syscall.SIGKILL)
+		p2.signal(syscall.SIGKILL)
+		f.gateway(1, 3) // what was replicated does not know it; the settings do
+		t.Logf("at a new address: reads work after %s", reads(t))
+		f.federated(1)
+		settled(t)
+		p1.start()
+		p2.start()
+	})
+	t.Run("the WAN is cut until all hold each other for dead, and healed", func(t *testing.T) {
+		cut := slices.DeleteFunc(slices.Clone(f.all), func(p *process) bool { return !strings.Contains(p.name, "-gw") })
+		for _, p := range cut {
+			p.signal(syscall.SIGSTOP)
+		}
+		for dc := 1; dc <= 2; dc++ {
+			testkit.Eventually(t, func() error { return f.alive(dc, 1, 1) })
+		}
+		for _, p := range cut {
+			p.signal(syscall.SIGCONT)
+		}
+		start := time.Now()
+		f.federated(1)
+		t.Logf("federated again %s after the WAN was healed", time.Since(start))
+	})
+}
+
+func TestSecondariesReachEachOther(t *testing.T) {
+	f := newFleet(t)
+	for dc := 1; dc <= 3; dc++ {
+		f.servers(dc, 1, "")
+		f.gateway(dc, 1)
+	}
+	testkit.Eventually(t, func() error {
+		for dc := 1; dc <= 3; dc++ {
+			if err := f.alive(dc, 1, 3); err != nil {
+				return err
+			}
+			if err := f.published(dc, 1, 3); err != nil {
+				return err
+			}
+			for to := 1; to <= 3; to++ {
+				if err := f.put(dc, 1, to, "k", "v"); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 func TestKilledServerHasEveryAcknowledgedWrite(t *testing.T) {

@@ -217,7 +217,7 @@ func (f *fleet) named(name string, dc, n, size int) map[string]any {
 		s["retry_join"] = []string{f.addr(dc, 1)}
 	}
 	if dc > 1 {
-		s["primary_gateways"] = []string{f.gatewayAddr(1, 1), f.gatewayAddr(1, 2)}
+		s["primary_gateways"] = []string{f.gatewayAddr(1, 1), f.gatewayAddr(1, 2), f.gatewayAddr(1, 3)}
 	}
 	return s
 }
