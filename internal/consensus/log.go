@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -379,20 +380,42 @@ func (l *Log) Bootstrap(servers []Server) error {
 	}
 	l.starting.Unlock()
 	a := l.ask(context.Background(), false, func(r *raft.Raft) answer {
-		err := r.BootstrapCluster(c).Error()
-		if err == nil && first(servers) == l.cfg.ID {
-			l.campaign()
-		}
-		return answer{err: err}
+		return answer{err: r.BootstrapCluster(c).Error()}
 	})
 	if a.err != nil {
 		return fmt.Errorf("bootstrap: %w", a.err)
 	}
+	l.firstElection(servers)
 	return nil
 }
 
-// first is the server that stands for the first election at once, so that it need
-// not wait for a timer. The others would only take votes from it.
+// lateVote is how long the servers that are not the first leave it the field. It
+// varies, so that two of them do not stand at the same time.
+const lateVote = 60 * time.Millisecond
+
+// firstElection stands for election without waiting for the timers, which are made
+// for leaders that fail, not for a cluster that never had one. The server with the
+// lowest id stands at once; another one a moment later, unless there is a leader:
+// the first may have found a cluster that was founded already and stand by.
+func (l *Log) firstElection(servers []Server) {
+	if first(servers) != l.cfg.ID {
+		t := time.NewTimer(lateVote + rand.N(2*lateVote)) //nolint:gosec // spreads votes, hides nothing
+		defer t.Stop()
+		select {
+		case <-l.known:
+			return
+		case <-l.over:
+			return
+		case <-t.C:
+		}
+	}
+	l.ask(context.Background(), false, func(*raft.Raft) answer {
+		l.campaign()
+		return answer{}
+	})
+}
+
+// first is the server with the lowest id.
 func first(servers []Server) string {
 	lowest := ""
 	for _, s := range servers {
