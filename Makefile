@@ -38,6 +38,10 @@ test: build ## unit and cluster tests, the checks of the tree, the demo checking
 race: ## the same tests with the race detector; needs a C compiler
 	go test -race $(PKG)
 
+.PHONY: examples
+examples: build ## run every example, which ends by proving itself
+	for run in examples/*/run.sh; do ISTHMUS=$(CURDIR)/$(BIN) "$$run"; done
+
 .PHONY: cover
 cover: ## how much of the code the tests reach; build/cover.html
 	@mkdir -p build
@@ -88,7 +92,7 @@ size: build ## bytes of the binary, and lines of code and of tests in each packa
 	done
 
 .PHONY: check
-check: test race lint ## all that a change must pass
+check: test race lint examples ## all that a change must pass
 
 .PHONY: tools
 tools: $(LINT) $(TOOLS)/benchstat ## build the tools at the versions pinned in tools/go.mod
