@@ -75,6 +75,7 @@ func NewServer(t testing.TB) *server.Server {
 	st := state.New()
 	log := slog.New(slog.DiscardHandler)
 	router := rpc.NewRouter("dc1", rpc.NewPool(nil, time.Minute, log), log)
+	router.AddServer(rpc.ServerInfo{Datacenter: "dc1", Name: "s1", ID: "id", Addr: "192.0.2.1:8300", FedStates: true, Alive: true})
 	s := server.New(server.Config{
 		Datacenter: "dc1", Primary: "dc1", Node: "s1", ID: "id", Hold: time.Second, Log: log,
 		Members: func() []gossip.Member { return nil },
