@@ -46,6 +46,31 @@ func (l *loader) validate() {
 	l.validateGossip()
 	l.validateNumbers()
 	l.validateDefinitions()
+	l.noteWithoutEffect()
+}
+
+// noteWithoutEffect lists what is read and checked already, and has no effect yet,
+// where it is set to something.
+func (l *loader) noteWithoutEffect() {
+	s := l.settings
+	for path, on := range map[string]bool{
+		"translate_wan_addrs":            s.TranslateWANAddrs,
+		"alt_domain":                     s.AltDomain != "",
+		"limits.rpc_rate":                s.Limits.RPCRate >= 0,
+		"limits.rpc_max_burst":           true,
+		"limits.txn_max_req_len":         true,
+		"limits.https_handshake_timeout": true,
+		"ports.dns":                      s.Ports.DNS > 0,
+		"ports.grpc":                     s.Ports.GRPC > 0,
+		"ports.grpc_tls":                 s.Ports.GRPCTLS > 0,
+		"addresses.dns":                  s.Addresses.DNS != "",
+		"addresses.grpc":                 s.Addresses.GRPC != "",
+		"addresses.grpc_tls":             s.Addresses.GRPCTLS != "",
+	} {
+		if on && l.isSet(path) {
+			l.ignored = append(l.ignored, path)
+		}
+	}
 }
 
 func (l *loader) warnf(format string, args ...any) {

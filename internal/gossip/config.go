@@ -116,6 +116,7 @@ func memberlistConfig(cfg *Config) (*memberlist.Config, error) {
 			return nil, fmt.Errorf("make keyring: %w", err)
 		}
 		conf.Keyring = ring
+		conf.GossipVerifyIncoming, conf.GossipVerifyOutgoing = !cfg.AcceptPlain, !cfg.SendPlain
 	}
 	return conf, nil
 }

@@ -111,6 +111,20 @@ func TestWrongKeyOrNoneIsRefused(t *testing.T) {
 	}
 }
 
+func TestPoolIsGivenItsFirstKeyMemberByMember(t *testing.T) {
+	_, key := newKey(t)
+	ca, cb := config(t, "a"), config(t, "b")
+	cb.Keyring, cb.AcceptPlain, cb.SendPlain = [][]byte{key}, true, true // a has no key yet
+	a, b := start(t, ca), start(t, cb)
+	join(t, b, a)
+	eventually(t, "both", func() bool { return a.NumNodes() == 2 && b.NumNodes() == 2 })
+	cc := config(t, "c")
+	cc.Keyring, cc.AcceptPlain = [][]byte{key}, true // sends nothing plain any more
+	c := start(t, cc)
+	join(t, c, b)
+	eventually(t, "the one with a key", func() bool { return b.NumNodes() == 3 })
+}
+
 func TestKeysAreChangedInTheWholePool(t *testing.T) {
 	old, oldKey := newKey(t)
 	fresh, freshKey := newKey(t)

@@ -41,6 +41,9 @@ type Config struct {
 	// Keyring holds the keys, of 16, 24 or 32 bytes. The first encrypts, all decrypt. Without keys nothing is
 	// encrypted; with keys nothing that is not encrypted is sent or accepted.
 	Keyring [][]byte
+	// AcceptPlain and SendPlain let gossip that is not encrypted in and out all the same: they are for the time in
+	// which a pool that had no keys is given some, member by member.
+	AcceptPlain, SendPlain bool
 	// KeyringFile keeps the keys across restarts, with the changes that key operations make: once it exists, Keyring
 	// does not count. Empty keeps changes in memory only.
 	KeyringFile string

@@ -65,7 +65,8 @@ func (n *Node) newLAN() ([]part, error) {
 	g := n.cfg.GossipLAN
 	n.lan, err = gossip.New(gossip.Config{
 		Name: n.cfg.NodeName, Tags: tags, Net: listener, AdvertiseAddr: n.cfg.AdvertiseAddr, AdvertisePort: listener.Port(),
-		Keyring: n.keyring(), SnapshotPath: snapshot, RejoinAfterLeave: n.cfg.RejoinAfterLeave, ReconnectTimeout: n.cfg.ReconnectTimeout,
+		Keyring:     n.keyring(),
+		AcceptPlain: !n.cfg.EncryptVerifyIncoming, SendPlain: !n.cfg.EncryptVerifyOutgoing, SnapshotPath: snapshot, RejoinAfterLeave: n.cfg.RejoinAfterLeave, ReconnectTimeout: n.cfg.ReconnectTimeout,
 		GossipInterval: g.GossipInterval, GossipNodes: g.GossipNodes, ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout,
 		SuspicionMult: g.SuspicionMult, RetransmitMult: g.RetransmitMult,
 		Merge: n.mergeLAN, Events: n.lanEvent, Log: n.log.With("component", "gossip", "pool", "lan"),

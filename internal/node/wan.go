@@ -123,6 +123,7 @@ func (s *serverParts) wanConfig(listener *gossip.Net) (gossip.Config, error) {
 	return gossip.Config{
 		Name: n.cfg.NodeName + "." + n.cfg.Datacenter, Tags: tags, Net: listener, WAN: true,
 		AdvertiseAddr: n.cfg.AdvertiseAddrWAN, AdvertisePort: listener.Port(), Keyring: n.keyring(),
+		AcceptPlain: !n.cfg.EncryptVerifyIncoming, SendPlain: !n.cfg.EncryptVerifyOutgoing,
 		SnapshotPath: snapshot, RejoinAfterLeave: n.cfg.RejoinAfterLeave, ReconnectTimeout: n.cfg.ReconnectTimeoutWAN,
 		GossipInterval: g.GossipInterval, GossipNodes: g.GossipNodes, ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout,
 		SuspicionMult: g.SuspicionMult, RetransmitMult: g.RetransmitMult,
