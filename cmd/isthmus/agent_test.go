@@ -165,15 +165,15 @@ func TestCertificatesAreReplacedWithoutARestart(t *testing.T) {
 	})
 }
 
-// cli runs a command of ours against a node and returns what it prints.
-func (f *fleet) cli(dc, node int, args ...string) (string, error) {
+// cli runs a command of ours against a node of dc1 and returns what it prints.
+func (f *fleet) cli(node int, args ...string) (string, error) {
 	f.t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(f.t.Context(), program, args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1", "CONSUL_HTTP_ADDR="+net.JoinHostPort(f.addr(dc, node), "8500"))
+	cmd.Env = append(os.Environ(), asProgram+"=1", "CONSUL_HTTP_ADDR="+net.JoinHostPort(f.addr(1, node), "8500"))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -201,19 +201,19 @@ func TestServersLeaveAndReturn(t *testing.T) {
 	peers(3)
 	servers[2].signal(syscall.SIGKILL)
 	testkit.Eventually(t, func() error {
-		out, err := f.cli(1, 1, "members", "-status=failed")
+		out, err := f.cli(1, "members", "-status=failed")
 		if err == nil && !strings.Contains(out, "s3") {
 			err = fmt.Errorf("s3 is not shown as failed: %s", out)
 		}
 		return err
 	})
-	if out, err := f.cli(1, 1, "force-leave", "s3"); err != nil {
+	if out, err := f.cli(1, "force-leave", "s3"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	peers(2)
 	servers[2].start()
 	peers(3)
-	if out, err := f.cli(1, 2, "leave"); err != nil {
+	if out, err := f.cli(2, "leave"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	<-servers[1].done

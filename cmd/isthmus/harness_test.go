@@ -242,7 +242,12 @@ func (f *fleet) servers(dc, size int, ref string) []*process {
 	f.t.Helper()
 	var out []*process
 	for n := 1; n <= size; n++ {
-		out = append(out, f.agent(fmt.Sprintf("dc%d-s%d", dc, n), ref, f.settings(dc, n, size)))
+		settings := f.settings(dc, n, size)
+		if ref != "" && dc > 1 {
+			// The reference picks one at random and does not try another.
+			settings["primary_gateways"] = []string{f.gatewayAddr(1, 1)}
+		}
+		out = append(out, f.agent(fmt.Sprintf("dc%d-s%d", dc, n), ref, settings))
 	}
 	return out
 }
