@@ -11,7 +11,7 @@ const ignored = "ignored"
 func commands() []Command {
 	return []Command{
 		group("catalog", "Read the catalog of nodes and services."),
-		command[catalogDatacenters]("catalog datacenters", "List the known datacenters, the nearest first."),
+		command[catalogDatacenters]("catalog datacenters", "List the known datacenters, the own one first."),
 		command[catalogNodes]("catalog nodes", "List the nodes of a datacenter."),
 		command[catalogServices]("catalog services", "List the services of a datacenter."),
 		group("federation", "Look at the federation of datacenters."),

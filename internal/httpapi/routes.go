@@ -20,7 +20,7 @@ func routes() []route {
 		{get, "/v1/status/leader", "Address of the leader of a datacenter's servers, or an empty text.", statusLeader},
 		{get, "/v1/status/peers", "Addresses of the servers of a datacenter that take part in its log.", statusPeers},
 
-		{get, "/v1/catalog/datacenters", "Names of the datacenters, nearest first.", catalogDatacenters},
+		{get, "/v1/catalog/datacenters", "Names of the datacenters, the own one first.", catalogDatacenters},
 		{get, "/v1/catalog/nodes", "Nodes.", read(wire.CatalogNodes, dcQuery, byHand(appendNode))},
 		{get, "/v1/catalog/services", "Names of the services, each with the tags of its instances.", read(wire.CatalogServices, dcQuery, tagged)},
 		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, byHand(appendServiceNode))},
@@ -126,7 +126,7 @@ func Docs(w io.Writer) error {
 	all := append(routes(), debugRoutes()...)
 	slices.SortStableFunc(all, func(a, b route) int { return strings.Compare(a.pattern, b.pattern) })
 	var b strings.Builder
-	b.WriteString("| Method | Path | What it does |\n|---|---|---|\n")
+	b.WriteString("# HTTP API\n\n| Method | Path | What it does |\n|---|---|---|\n")
 	for _, r := range all {
 		if r.doc != "" {
 			fmt.Fprintf(&b, "| %s | `%s` | %s |\n", r.method, r.pattern, r.doc)

@@ -8,14 +8,18 @@ import (
 	"path/filepath"
 	"testing"
 
+	"isthmus/internal/cli"
 	"isthmus/internal/config"
+	"isthmus/internal/httpapi"
 )
 
 var update = flag.Bool("update", false, "write the generated documents instead of comparing them")
 
 // documents are the generated ones and what writes them.
 var documents = map[string]func(io.Writer) error{
+	"docs/cli.md":    cli.Docs,
 	"docs/config.md": config.Docs,
+	"docs/http.md":   httpapi.Docs,
 }
 
 func TestGeneratedDocumentsAreCurrent(t *testing.T) {
