@@ -48,14 +48,32 @@ type Router struct {
 	pool *Pool
 	log  *slog.Logger
 
+	look chan string // datacenters whose leader is to be asked for
+
 	mu        sync.RWMutex
 	dcs       map[string][]ServerInfo // in the order in which they are asked; slices are never changed in place
+	leaders   map[string]leader       // of other datacenters
 	observers []Observer
 }
 
+// leader is where the leader of a datacenter was last known to be.
+type leader struct {
+	addr string
+	at   time.Time
+}
+
+// lookAgain is how old that may be before it is asked for again.
+const lookAgain = 5 * time.Second
+
+// statusLeader is asked of any server.
+var statusLeader = Method[struct{}, string]{Name: "Status.Leader"}
+
 // NewRouter returns a router for a node of the datacenter own.
 func NewRouter(own string, pool *Pool, log *slog.Logger) *Router {
-	return &Router{own: own, pool: pool, log: log, dcs: map[string][]ServerInfo{}}
+	return &Router{
+		own: own, pool: pool, log: log, look: make(chan string, 1),
+		dcs: map[string][]ServerInfo{}, leaders: map[string]leader{},
+	}
 }
 
 // Observe tells o of every server known now and from now on.
@@ -162,6 +180,9 @@ func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
 	if len(list) == 0 {
 		return Meta{}, t.router.unknown(t.datacenter)
 	}
+	if t.datacenter != t.router.own && !req.Header.AllowStale {
+		list = t.router.leaderFirst(t.datacenter, list)
+	}
 	if t.datacenter != t.router.own {
 		telemetry.Count([]string{"rpc", "cross-dc"}, telemetry.Label{Name: "datacenter", Value: t.datacenter})
 	}
@@ -186,6 +207,40 @@ func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
 		return Meta{}, err
 	}
 	return Meta{}, api.Known(api.Unreachable, err)
+}
+
+// leaderFirst puts the leader of another datacenter first, for a request that only
+// a leader answers: that saves the hop from whichever server would pass it on. What
+// is known of the leader may be old or wrong, which costs that hop and no more.
+func (r *Router) leaderFirst(datacenter string, list []ServerInfo) []ServerInfo {
+	r.mu.RLock()
+	known := r.leaders[datacenter]
+	r.mu.RUnlock()
+	if time.Since(known.at) > lookAgain && len(list) > 1 {
+		select {
+		case r.look <- datacenter:
+		default: // Run is busy with another
+		}
+	}
+	at := slices.IndexFunc(list, func(s ServerInfo) bool { return s.Addr == known.addr && s.Alive })
+	if at <= 0 {
+		return list
+	}
+	return slices.Concat(list[at:at+1], list[:at], list[at+1:])
+}
+
+// findLeader asks a server of a datacenter for its leader.
+func (r *Router) findLeader(ctx context.Context, datacenter string) {
+	ctx, cancel := context.WithTimeout(ctx, lookAgain)
+	defer cancel()
+	h := Header{Datacenter: datacenter, AllowStale: true}
+	addr, _, err := statusLeader.Call(ctx, r.To(datacenter), h, struct{}{})
+	if err != nil {
+		addr = "" // any server will do
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaders[datacenter] = leader{addr, time.Now()}
 }
 
 // aliveFirst puts servers last that gossip holds for dead. They are asked all the
@@ -236,17 +291,21 @@ func (r *Router) failed(s ServerInfo) {
 }
 
 // Run draws the order of every list anew from time to time, so that load stays
-// spread after servers came and went.
+// spread after servers came and went, and finds out who leads elsewhere.
 func (r *Router) Run(ctx context.Context) error {
+	const least = 2 * time.Minute
+	next := func() time.Duration { return least + rand.N(time.Minute) } //nolint:gosec // spreads load, hides nothing
+	t := time.NewTimer(next())
+	defer t.Stop()
 	for {
-		const least = 2 * time.Minute
-		t := time.NewTimer(least + rand.N(time.Minute)) //nolint:gosec // spreads load, hides nothing
 		select {
 		case <-ctx.Done():
-			t.Stop()
 			return nil
+		case dc := <-r.look:
+			r.findLeader(ctx, dc)
 		case <-t.C:
 			r.Rebalance()
+			t.Reset(next())
 		}
 	}
 }

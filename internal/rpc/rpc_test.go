@@ -395,6 +395,65 @@ func TestSupersededConnectionEndsAfterItsCalls(t *testing.T) {
 	}
 }
 
+func TestLeaderElsewhereIsAskedFirst(t *testing.T) {
+	f := newFleet(t)
+	leads := "s2"
+	for _, name := range []string{"s1", "s2", "s3"} {
+		x := f.add(name)
+		bindEcho(x, name)
+		Bind(x, statusLeader, func(context.Context, Header, *struct{}) (string, Meta, error) {
+			return leads, Meta{}, nil
+		})
+	}
+	r := newTestRouter(t, f, "s1", "s2", "s3")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	ask := func(h Header) string {
+		t.Helper()
+		out, _, err := echo.Call(t.Context(), r.To("dc2"), h, echoIn{"x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for r.leaderAt("dc2") != "s2" {
+		ask(Header{})
+		if time.Now().After(deadline) {
+			t.Fatal("the leader is not found")
+		}
+	}
+	seen := map[string]bool{}
+	for range 100 {
+		r.Rebalance()
+		if got := ask(Header{}); got != "s2:x" {
+			t.Fatalf("asked %s for what only the leader answers", got)
+		}
+		seen[ask(Header{AllowStale: true})] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("stale reads go to %v alone", seen)
+	}
+	f.mu.Lock()
+	f.by["s2"] = nil // the leader is gone, and its address still known
+	f.mu.Unlock()
+	f.breakAll()
+	if got := ask(Header{}); got == "s2:x" {
+		t.Errorf("got an answer of %s", got)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func (r *Router) leaderAt(datacenter string) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.leaders[datacenter].addr
+}
+
 type watcher struct {
 	mu     sync.Mutex
 	events []string
