@@ -376,3 +376,33 @@ func TestServersFederateWithoutGatewaysWhereTheyReachEachOther(t *testing.T) {
 		return nil
 	})
 }
+
+func TestEqualNamesAndPrivateAddressesInTwoDatacenters(t *testing.T) {
+	f := newFleet(t)
+	for dc := 1; dc <= 2; dc++ {
+		settings := f.settings(dc, 1, 1)
+		settings["advertise_addr_wan"] = "10.0.0.1" // each is known elsewhere as s1 at this address
+		f.agent(fmt.Sprintf("dc%d-s1", dc), "", settings)
+		f.gateway(dc, 1)
+	}
+	f.federated(1)
+	var members []struct{ Name, Addr string }
+	if err := f.get(1, 1, "/v1/agent/members?wan=1", &members); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range members {
+		if m.Addr != "10.0.0.1" {
+			t.Errorf("%s is known at %s, so this test shows nothing", m.Name, m.Addr)
+		}
+	}
+	for dc := 1; dc <= 2; dc++ { // what is asked of one datacenter is answered by it
+		if err := f.put(3-dc, 1, dc, "who", fmt.Sprint("dc", dc)); err != nil {
+			t.Error(err)
+		}
+	}
+	for dc := 1; dc <= 2; dc++ {
+		if got, err := f.read(dc, 1, dc, "who"); err != nil || got != fmt.Sprint("dc", dc) {
+			t.Errorf("dc%d holds %q, %v", dc, got, err)
+		}
+	}
+}
