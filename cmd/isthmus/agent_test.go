@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -239,4 +240,42 @@ func TestRestartedServerFindsThePeersThatItsLogNames(t *testing.T) {
 		}
 		return err
 	})
+}
+
+func TestReloadTakesOverAllOrNothing(t *testing.T) {
+	f := newFleet(t)
+	settings := f.settings(1, 1, 1)
+	web := map[string]any{"name": "web", "port": 80, "tags": []string{"old"}}
+	settings["services"] = []any{web}
+	p := f.agent("server", "", settings)
+	f.eventuallyWeb("s1[old] passing")
+
+	// The new certificate lacks a name that federation needs: its services, which
+	// are right, must wait for it.
+	wrong, key, err := transport.NewCert(f.ca, f.caKey, transport.CertOptions{
+		Role: transport.ServerCert, Datacenter: "dc1", Domain: "consul", Node: "another", Days: 1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web["tags"] = []string{"new"}
+	b, err := json.Marshal(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.write("server.json", b)
+	f.write("dc1s1.pem", wrong)
+	f.write("dc1s1-key.pem", key)
+	p.signal(syscall.SIGHUP)
+	testkit.Eventually(t, func() error {
+		log, err := os.ReadFile(p.log)
+		if err == nil && !strings.Contains(string(log), "settings are not reloaded") {
+			err = errors.New("the refusal is not in the log")
+		}
+		return err
+	})
+	f.eventuallyWeb("s1[old] passing")
+	f.settings(1, 1, 1) // writes a right certificate
+	p.signal(syscall.SIGHUP)
+	f.eventuallyWeb("s1[new] passing")
 }

@@ -6,10 +6,8 @@ import (
 	"net"
 
 	"isthmus/api"
-	"isthmus/internal/gossip"
 	"isthmus/internal/httpapi"
 	"isthmus/internal/rpc"
-	"isthmus/internal/server"
 	"isthmus/internal/transport"
 )
 
@@ -108,8 +106,3 @@ func (n *Node) shown() map[string]any {
 		"SerfPortLAN": n.cfg.Ports.SerfLAN, "SerfPortWAN": n.cfg.Ports.SerfWAN, "ServerPort": n.cfg.Ports.Server,
 	}
 }
-
-var (
-	_ httpapi.Pool = (*gossip.Pool)(nil)
-	_ httpapi.Peer = httpapi.Peer{Caller: (*server.Server)(nil)}
-)

@@ -73,7 +73,7 @@ func (n *Node) build() error {
 		return err
 	}
 	var err error
-	if n.tls, err = n.loadTLS(); err != nil {
+	if n.tls, err = n.loadTLS(n.cfg); err != nil {
 		return err
 	}
 	var (
@@ -154,12 +154,12 @@ func (n *Node) tlsConfig(cfg *config.Settings, l config.TLSListener) transport.T
 // loadTLS loads the material for connections between agents. With federation
 // through gateways the own certificate must have the names that gateways route
 // by.
-func (n *Node) loadTLS() (*transport.TLS, error) {
-	t, err := transport.NewTLS(n.tlsConfig(n.cfg, n.cfg.TLS.InternalRPC))
+func (n *Node) loadTLS(cfg *config.Settings) (*transport.TLS, error) {
+	t, err := transport.NewTLS(n.tlsConfig(cfg, cfg.TLS.InternalRPC))
 	if err != nil {
 		return nil, fmt.Errorf("tls.internal_rpc: %w", err)
 	}
-	if n.cfg.Connect.EnableMeshGatewayWANFederation {
+	if cfg.Connect.EnableMeshGatewayWANFederation {
 		if !t.MutualCapable() {
 			return nil, errors.New("connect.enable_mesh_gateway_wan_federation needs tls.internal_rpc.ca_file, cert_file and key_file")
 		}
@@ -269,6 +269,18 @@ func (n *Node) Reload(cfg *config.Settings) error {
 	if !ok {
 		return fmt.Errorf("log_level %q is not known", cfg.LogLevel)
 	}
+	// What can fail comes first, and what takes over last.
+	if _, err := n.loadTLS(cfg); err != nil {
+		return err
+	}
+	if n.https != nil {
+		if _, err := transport.NewTLS(n.tlsConfig(cfg, cfg.TLS.HTTPS)); err != nil {
+			return fmt.Errorf("tls.https: %w", err)
+		}
+	}
+	if err := n.local.SetConfigured(services, checks); err != nil {
+		return fmt.Errorf("services in configuration files: %w", err)
+	}
 	if err := n.tls.Reload(n.tlsConfig(cfg, cfg.TLS.InternalRPC)); err != nil {
 		return fmt.Errorf("tls.internal_rpc: %w", err)
 	}
@@ -276,9 +288,6 @@ func (n *Node) Reload(cfg *config.Settings) error {
 		if err := n.https.Reload(n.tlsConfig(cfg, cfg.TLS.HTTPS)); err != nil {
 			return fmt.Errorf("tls.https: %w", err)
 		}
-	}
-	if err := n.local.SetConfigured(services, checks); err != nil {
-		return fmt.Errorf("services in configuration files: %w", err)
 	}
 	n.local.SetNode(n.taggedAddresses(), n.meta(cfg))
 	n.opts.Logs.SetLevel(level)
