@@ -95,7 +95,7 @@ size: build ## bytes of the binary, and lines of code and of tests in each packa
 check: test race lint examples ## all that a change must pass
 
 .PHONY: tools
-tools: $(LINT) $(TOOLS)/benchstat ## build the tools at the versions pinned in tools/go.mod
+tools: $(LINT) $(TOOLS)/benchstat envoy ## build and install the tools at the versions pinned in tools/
 
 $(LINT): tools/go.mod
 	cd tools && GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags "-s -w" github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -104,3 +104,7 @@ $(LINT): tools/go.mod
 $(TOOLS)/benchstat: tools/go.mod
 	cd tools && GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags "-s -w" golang.org/x/perf/cmd/benchstat
 	@touch $@
+
+.PHONY: envoy
+envoy: ## install the Envoys that tests run against; needs Python
+	tools/envoy.sh $(TOOLS)

@@ -28,20 +28,23 @@ var beside = strings.Fields(`internal/testkit internal/order test/hostname`)
 // complete: a new library needs a line here and an ADR. Any package may import
 // golang.org/x, which extends the standard library.
 var libraries = map[string]string{
-	"github.com/hashicorp/consul/api":     "internal/cli",
-	"github.com/hashicorp/go-discover":    "internal/cloudjoin", // and with it all cloud providers
-	"github.com/hashicorp/go-hclog":       "internal/consensus",
-	"github.com/hashicorp/go-metrics":     "internal/telemetry",
-	"github.com/hashicorp/go-msgpack/v2":  "internal/rpc",
-	"github.com/hashicorp/go-sockaddr":    "internal/config internal/cli",
-	"github.com/hashicorp/hcl":            "internal/config internal/acl",
-	"github.com/hashicorp/memberlist":     "internal/gossip",
-	"github.com/hashicorp/raft":           "internal/consensus",
-	"github.com/hashicorp/serf":           "internal/gossip",
-	"github.com/hashicorp/yamux":          "internal/rpc",
-	"github.com/prometheus/client_golang": "internal/telemetry",
-	"github.com/vishvananda/netlink":      "internal/cli", // networks of the demo
-	"github.com/prometheus/common":        "internal/telemetry",
+	"github.com/envoyproxy/go-control-plane/envoy": "internal/xds internal/cli", // cli: bootstrap of Envoy
+	"google.golang.org/grpc":                       "internal/rpc internal/xds internal/node",
+	"google.golang.org/protobuf":                   "internal/xds",
+	"github.com/hashicorp/consul/api":              "internal/cli",
+	"github.com/hashicorp/go-discover":             "internal/cloudjoin", // and with it all cloud providers
+	"github.com/hashicorp/go-hclog":                "internal/consensus",
+	"github.com/hashicorp/go-metrics":              "internal/telemetry",
+	"github.com/hashicorp/go-msgpack/v2":           "internal/rpc",
+	"github.com/hashicorp/go-sockaddr":             "internal/config internal/cli",
+	"github.com/hashicorp/hcl":                     "internal/config internal/acl",
+	"github.com/hashicorp/memberlist":              "internal/gossip",
+	"github.com/hashicorp/raft":                    "internal/consensus",
+	"github.com/hashicorp/serf":                    "internal/gossip",
+	"github.com/hashicorp/yamux":                   "internal/rpc",
+	"github.com/prometheus/client_golang":          "internal/telemetry",
+	"github.com/vishvananda/netlink":               "internal/cli", // networks of the demo
+	"github.com/prometheus/common":                 "internal/telemetry",
 }
 
 // above are packages that link much or decide much, and the few that may import

@@ -17,6 +17,7 @@ func Methods() []rpc.Desc {
 		FederationApply.Desc(), FederationGet.Desc(), FederationList.Desc(), FederationGateways.Desc(),
 		StatusPing.Desc(), StatusLeader.Desc(), StatusPeers.Desc(), StatusRaft.Desc(),
 		ServiceDump.Desc(), FederationStatus.Desc(),
+		CARoots.Desc(), CAConfiguration.Desc(), CASignIntermediate.Desc(),
 	}
 }
 
