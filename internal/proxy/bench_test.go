@@ -22,12 +22,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"isthmus/internal/testkit"
 )
 
-// The gateway beside HAProxy, each in a process of its own with two threads and
-// the same load, in turns. One iteration is a round; the table has medians:
+// The gateway beside HAProxy and Envoy, each in a process of its own with two
+// threads and the same load, in turns. One iteration is a round; the table has
+// medians:
 //
-//	go test ./internal/proxy -run '^$' -bench BesideHAProxy -benchtime 5x
+//	go test ./internal/proxy -run '^$' -bench BesideOthers -benchtime 5x
 const (
 	benchRoleEnv    = "ISTHMUS_PROXY_BENCH_ROLE"    // set in the child process
 	benchBackendEnv = "ISTHMUS_PROXY_BENCH_BACKEND" // where the child routes to
@@ -144,12 +147,7 @@ backend s
 	cmd := exec.CommandContext(b.Context(), path, "-db", "-q", "-f", filepath.Join(dir, "config"))
 	cmd.Stderr = os.Stderr
 	run(b, cmd)
-	for c, err := net.Dial("tcp", addr); ; c, err = net.Dial("tcp", addr) {
-		if err == nil {
-			_ = c.Close()
-			break
-		}
-	}
+	awaitListener(addr)
 	return &benchTarget{name: name, addr: addr, pid: cmd.Process.Pid}
 }
 
@@ -202,11 +200,12 @@ func (p *benchTarget) memoryMiB(b *testing.B, field string) float64 {
 	return float64(kib) / 1024
 }
 
-func BenchmarkBesideHAProxy(b *testing.B) {
-	path, err := exec.LookPath("haproxy")
+func BenchmarkBesideOthers(b *testing.B) {
+	haproxy, err := exec.LookPath("haproxy")
 	if err != nil {
 		b.Skip("haproxy is not installed")
 	}
+	envoy := testkit.Envoy(b)
 	hello := helloFor(b, benchName(benchNames/2), tls.VersionTLS13)
 	plain := func(c *net.TCPConn) { benchAnswer(c, len(hello)) }
 	for _, part := range []struct {
@@ -224,8 +223,9 @@ func BenchmarkBesideHAProxy(b *testing.B) {
 			addr := backend(b, part.answer)
 			targets := []*benchTarget{
 				{name: "direct", addr: addr},
-				startHAProxy(b, path, addr, "haproxy", ""),
-				startHAProxy(b, path, addr, "haproxy splice", "option splice-auto"),
+				startHAProxy(b, haproxy, addr, "haproxy", ""),
+				startHAProxy(b, haproxy, addr, "haproxy splice", "option splice-auto"),
+				startEnvoy(b, envoy, addr),
 				startGateway(b, addr),
 			}
 			for _, p := range targets {
