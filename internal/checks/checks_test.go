@@ -131,6 +131,23 @@ func TestPollKeepsIntervalAndTimeout(t *testing.T) {
 	})
 }
 
+func TestServiceThatComesUpLaterPassesSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := newResults()
+		start := time.Now()
+		late := func(context.Context) (string, string) {
+			if time.Since(start) < 900*time.Millisecond {
+				return api.Critical, "refused"
+			}
+			return api.Passing, "open"
+		}
+		defer run(t, newPoll(&api.CheckType{Interval: seconds(10)}, late, got.report, silent))()
+		advance(21*time.Second + 500*time.Millisecond)
+		// Of the failures in the first interval the first alone counts.
+		got.expect(t, "0s critical refused", "1s passing open", "11s passing open", "21s passing open")
+	})
+}
+
 func TestPollDefaults(t *testing.T) {
 	p := newPoll(&api.CheckType{Interval: api.Duration(time.Millisecond), Timeout: -1}, nil, func(string, string) {}, silent)
 	if p.interval != time.Second || p.timeout != 10*time.Second {

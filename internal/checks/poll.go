@@ -11,6 +11,7 @@ import (
 const (
 	minInterval    = time.Second // shorter intervals are lengthened to it
 	defaultTimeout = 10 * time.Second
+	beginProbes    = 20 // in the first interval, while none has passed
 )
 
 // poll is a runner that probes at once and then again an interval after each
@@ -37,16 +38,47 @@ func newPoll(def *api.CheckType, probe func(ctx context.Context) (status, output
 
 // Run implements Runner.
 func (p *poll) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		limited, cancel := context.WithTimeout(ctx, p.timeout)
-		status, output := p.probe(limited)
-		cancel()
-		if ctx.Err() == nil { // what an aborted probe found says nothing
-			p.report(status, output)
+	for first := true; ctx.Err() == nil; first = false {
+		status, output := p.once(ctx)
+		if ctx.Err() != nil {
+			return nil // what an aborted probe found says nothing
+		}
+		p.report(status, output)
+		if first && status != api.Passing {
+			p.begin(ctx)
+			continue
 		}
 		wait(ctx, p.interval)
 	}
 	return nil
+}
+
+// begin probes often for one interval, or until a probe passes and an interval
+// after that: what is checked may be registered just before it serves, and would
+// be down for a whole interval. Only the probe that passes is reported, so that
+// thresholds mean what they say.
+func (p *poll) begin(ctx context.Context) {
+	interval, cancel := context.WithTimeout(ctx, p.interval)
+	defer cancel()
+	for {
+		wait(interval, p.interval/beginProbes)
+		status, output := p.once(interval)
+		if interval.Err() != nil {
+			return
+		}
+		if status == api.Passing {
+			p.report(status, output)
+			wait(ctx, p.interval)
+			return
+		}
+	}
+}
+
+// once probes once.
+func (p *poll) once(ctx context.Context) (status, output string) {
+	limited, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	return p.probe(limited)
 }
 
 // wait returns after d, or when ctx is done.
