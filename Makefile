@@ -9,6 +9,7 @@ export GOFLAGS := $(shell go env GOFLAGS) -trimpath
 BIN      := build/isthmus
 TOOLS    := build/bin
 LINT     := $(TOOLS)/golangci-lint
+ENVOY    := $(TOOLS)/envoy-1.40.0
 FUZZTIME ?= 30s
 BENCH    ?= .
 PKG      ?= ./...
@@ -39,8 +40,10 @@ race: ## the same tests with the race detector; needs a C compiler
 	go test -race $(PKG)
 
 .PHONY: examples
-examples: build ## run every example, which ends by proving itself
-	for run in examples/*/run.sh; do ISTHMUS=$(CURDIR)/$(BIN) "$$run"; done
+examples: build envoy ## run every example, which ends by proving itself, with each kind of gateway
+	for run in examples/*/run.sh; do for gateway in builtin envoy; do \
+		ISTHMUS=$(CURDIR)/$(BIN) ENVOY=$(CURDIR)/$(ENVOY) GATEWAY=$$gateway "$$run"; \
+	done; done
 
 .PHONY: cover
 cover: ## how much of the code the tests reach; build/cover.html
@@ -90,6 +93,16 @@ size: build ## bytes of the binary, and lines of code and of tests in each packa
 			"$$(find "$$dir" -maxdepth 1 -name '*.go' ! -name '*_test.go' -exec cat {} + | wc -l)" \
 			"$$(find "$$dir" -maxdepth 1 -name '*_test.go' -exec cat {} + | wc -l)" "$${dir#$(CURDIR)/}"; \
 	done
+
+# A run of the whole length leaves its report in the tree, a shorter one does not.
+SOAK        ?= 30m
+SOAK_REPORT ?= $(if $(filter 30m,$(SOAK)),docs/reports/soak.md,build/soak.md)
+
+.PHONY: soak
+soak: build ## break a federation for SOAK (30m) while requests run across; needs root
+	@mkdir -p $(dir $(SOAK_REPORT))
+	ISTHMUS_BINARY=$(CURDIR)/$(BIN) ISTHMUS_MUST_SOAK=1 \
+		go test ./internal/cli -run '^TestSoak$$' -count=1 -timeout 0 -v -soak $(SOAK) -soak-report $(CURDIR)/$(SOAK_REPORT)
 
 .PHONY: check
 check: test race lint examples ## all that a change must pass

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
 # Two datacenters of one server each, joined through their mesh gateways alone, on
 # loopback addresses of this machine. Ends by proving itself, and leaves nothing.
+#
+# GATEWAY says what the gateways are: builtin (the default), or envoy. ENVOY names
+# Envoy's binary; without it, the one in the PATH is taken.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 isthmus=${ISTHMUS:-$PWD/../../build/isthmus}
+gateway=${GATEWAY:-builtin}
+envoy=${ENVOY:-envoy}
 dir=$(mktemp -d)
 pids=()
 finish() {
@@ -38,16 +43,21 @@ server() {
 	start "$1" agent -config-file "$dir/$1.hcl"
 }
 
-# gateway NUMBER: beside the server of its datacenter.
+# gateway NUMBER: beside the server of its datacenter. It registers itself with that
+# server, which also tells it where everything is: over HTTP the built-in one, over
+# gRPC an Envoy.
 gateway() {
-	start "gateway$1" connect gateway -register -expose-servers -http-addr "http://127.88.$1.1:8500" \
-		-address "127.88.$1.2:8443" -wan-address "127.88.$1.2:8443" -admin-bind "127.88.$1.2:19000"
+	local flags=(-register -expose-servers -http-addr "http://127.88.$1.1:8500"
+		-address "127.88.$1.2:8443" -wan-address "127.88.$1.2:8443" -admin-bind "127.88.$1.2:19000")
+	case $gateway in
+	builtin) start "gateway$1" connect gateway "${flags[@]}" ;;
+	envoy) start "gateway$1" connect envoy -gateway mesh "${flags[@]}" -grpc-addr "127.88.$1.1:8502" -envoy-binary "$envoy" ;;
+	*) echo "GATEWAY is neither builtin nor envoy: $gateway" >&2 && exit 1 ;;
+	esac
 }
 
 server dc1 alice 127.88.1.1
 server dc2 bob 127.88.2.1
-gateway 1
-gateway 2
 
 # eventually COMMAND...: until it works, for half a minute.
 eventually() {
@@ -64,6 +74,11 @@ eventually() {
 
 dc1=-http-addr=http://127.88.1.1:8500
 dc2=-http-addr=http://127.88.2.1:8500
+eventually "$isthmus" info "$dc1"
+eventually "$isthmus" info "$dc2"
+gateway 1
+gateway 2
+
 eventually "$isthmus" federation status "$dc1"
 eventually "$isthmus" federation status "$dc2"
 eventually "$isthmus" kv put "$dc2" -datacenter dc1 greeting "from bob"
@@ -73,4 +88,4 @@ eventually "$isthmus" kv put "$dc1" -datacenter dc2 greeting "from alice"
 [[ $("$isthmus" kv get "$dc2" greeting) == "from alice" ]]
 [[ $("$isthmus" members "$dc1" -wan | grep -c alive) == 2 ]]
 "$isthmus" federation status "$dc2"
-echo "Proved: each datacenter wrote a key into the other, through the gateways."
+echo "Proved: each datacenter wrote a key into the other, through the gateways ($gateway)."

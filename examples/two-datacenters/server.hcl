@@ -9,7 +9,9 @@ bootstrap_expect   = 1
 bind_addr   = "ADDRESS"
 client_addr = "ADDRESS"
 ports {
-  dns = -1
+  dns      = -1
+  grpc     = 8502 # tells Envoys where everything is
+  grpc_tls = -1
 }
 
 # Datacenters are joined through mesh gateways, and in no other way.

@@ -51,20 +51,27 @@ func (c *connectGateway) Run(ctx context.Context, e *Env) error {
 		return fmt.Errorf("-drain-time: %w", err)
 	}
 	log := e.Logger()
+	of := agentSource{e.client}.registered(c.ProxyID, log)
+	var reg *consul.AgentServiceRegistration
+	if c.Register {
+		if reg, err = c.registration(); err != nil {
+			return err
+		}
+		of = always(reg)
+	}
 	gw := proxy.New(proxy.Config{Log: log, DrainTimeout: drain})
 	listeners, err := c.listen()
 	if err != nil {
 		return err
 	}
-	f := &follower{client: e.client, gateway: gw, log: log}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, ln := range listeners {
 		log.Info("gateway listens", "address", ln.Addr())
 		g.Go(func() error { return gw.Serve(ctx, ln) })
 	}
-	g.Go(func() error { return f.run(ctx) })
+	g.Go(func() error { followAgent(ctx, e.client, of, gw, log); return nil })
 	if c.Register {
-		g.Go(func() error { return c.keepRegistered(ctx, e, log) })
+		g.Go(func() error { return keepRegistered(ctx, e.client.Agent(), reg, log) })
 	}
 	if c.AdminBind != "" {
 		admin, err := net.Listen("tcp", c.AdminBind) //nolint:noctx // bound to the process
@@ -187,38 +194,19 @@ func serveMetrics(ctx context.Context, ln net.Listener, gw *proxy.Gateway) error
 
 // registration is what the agent is told of this gateway.
 func (c *connectGateway) registration() (*consul.AgentServiceRegistration, error) {
-	host, port, err := splitAddress(c.Address)
+	lan, err := serviceAddress(c.Address)
 	if err != nil {
 		return nil, err
 	}
-	reg := &consul.AgentServiceRegistration{
-		Kind: consul.ServiceKindMeshGateway, ID: c.ProxyID, Name: c.Service, Address: host, Port: port,
-		TaggedAddresses: map[string]consul.ServiceAddress{"lan": {Address: host, Port: port}},
-		Check: &consul.AgentServiceCheck{
-			Name: "mesh-gateway listening", TCP: c.Address, Interval: "10s", DeregisterCriticalServiceAfter: c.DeregisterAfter,
-		},
+	out := meshGatewayService{
+		ID: c.ProxyID, Name: c.Service, LAN: lan, ExposeServers: c.ExposeServers, DeregisterAfter: c.DeregisterAfter,
 	}
 	if c.WANAddress != "" {
-		host, port, err := splitAddress(c.WANAddress)
+		wan, err := serviceAddress(c.WANAddress)
 		if err != nil {
 			return nil, err
 		}
-		reg.TaggedAddresses["wan"] = consul.ServiceAddress{Address: host, Port: port}
+		out.WAN = &wan
 	}
-	if c.ExposeServers {
-		reg.Meta = map[string]string{"consul-wan-federation": "1"}
-	}
-	return reg, nil
-}
-
-func splitAddress(addr string) (string, int, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, fmt.Errorf("address %q: %w", addr, err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return "", 0, fmt.Errorf("address %q: %w", addr, err)
-	}
-	return host, n, nil
+	return out.registration(), nil
 }

@@ -70,6 +70,7 @@ type Agent struct {
 	services  map[string]*service
 	checks    map[string]*check
 	unstarted []*check
+	followers map[string]map[chan struct{}]struct{} // by id of a service
 	// What was removed here and may still be in the catalog.
 	goneServices map[string]gone
 	goneChecks   map[string]gone
@@ -120,7 +121,7 @@ func New(cfg Config) (*Agent, error) {
 		changed: make(chan struct{}, 1), kicked: make(chan struct{}, 1), startable: make(chan struct{}, 1),
 		node:     nodeInfo{tagged: cfg.TaggedAddresses, meta: cfg.Meta},
 		services: map[string]*service{}, checks: map[string]*check{},
-		goneServices: map[string]gone{}, goneChecks: map[string]gone{},
+		goneServices: map[string]gone{}, goneChecks: map[string]gone{}, followers: map[string]map[chan struct{}]struct{}{},
 	}
 	if err := a.load(); err != nil {
 		return nil, fmt.Errorf("load services and checks: %w", err)

@@ -72,6 +72,7 @@ func (a *Agent) takeTags(s *service, remote *api.NodeService) {
 	row := *s.row
 	row.Tags = append([]string{}, remote.Tags...)
 	s.row = &row
+	a.tell(row.ID)
 	for _, c := range a.checks {
 		if c.of == row.ID {
 			c.follow(&row)

@@ -94,12 +94,12 @@ func validateService(def *api.ServiceDefinition) error {
 		return api.Errorf(api.Invalid, "Invalid service name or ID %q: it contains a control character", serviceID(def))
 	case serviceID(def) == api.ConsulService:
 		return api.Errorf(api.Invalid, "Invalid service ID %q: it is reserved for servers", api.ConsulService)
-	case def.Connect != nil && def.Connect.SidecarService != nil:
+	}
+	if err := validateKind(def); err != nil {
+		return err
+	}
+	if def.Connect != nil && def.Connect.SidecarService != nil {
 		return api.Errorf(api.NotBuilt, "service %q: connect.sidecar_service is not built yet", serviceID(def))
-	case def.Kind == api.MeshGateway && def.Port == 0:
-		return api.Errorf(api.Invalid, "Validation failed: Port must be non-zero for a %s", def.Kind)
-	case def.Kind == "connect-proxy" && (def.Proxy == nil || def.Proxy.DestinationServiceName == ""):
-		return api.Errorf(api.Invalid, "Validation failed: Proxy.DestinationServiceName must be non-empty for Connect proxy services")
 	}
 	if err := validateAddresses(def); err != nil {
 		return err

@@ -87,6 +87,7 @@ func (a *Agent) install(p *plan, drop func(*check) bool) (dropped []string) {
 		s = old
 	} else {
 		a.services[id] = s
+		a.tell(id)
 	}
 	delete(a.goneServices, id)
 	for _, c := range p.checks {
@@ -154,6 +155,7 @@ func (a *Agent) removeService(id string) error {
 	}
 	a.goneServices[id] = gone{token: a.services[id].token}
 	delete(a.services, id)
+	a.tell(id)
 	a.mu.Unlock()
 	signal(a.changed)
 	return nil

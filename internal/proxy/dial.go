@@ -16,6 +16,9 @@ const (
 	raceAfter = 250 * time.Millisecond
 	// failingFor is how long an address that failed is tried after all others.
 	failingFor = 5 * time.Second
+	// silentAfter is how long an address that was connected to may take to answer
+	// a hello before others are tried first.
+	silentAfter = 500 * time.Millisecond
 )
 
 var errNoAddress = errors.New("route has no address")
@@ -78,14 +81,16 @@ func (g *Gateway) candidates(dst *target) []string {
 	return order
 }
 
-// connect yields a connection to the first address of a target that answers.
-func (g *Gateway) connect(ctx context.Context, dst *target) (conn, error) {
+// connect yields a connection to the first address of a target that answers, and
+// which one that is.
+func (g *Gateway) connect(ctx context.Context, dst *target) (conn, string, error) {
 	addrs := g.candidates(dst)
 	switch len(addrs) {
 	case 0:
-		return nil, errNoAddress
+		return nil, "", errNoAddress
 	case 1:
-		return g.attempt(ctx, dst, addrs[0])
+		c, err := g.attempt(ctx, dst, addrs[0])
+		return c, addrs[0], err
 	default:
 		return g.race(ctx, dst, addrs)
 	}
@@ -99,7 +104,7 @@ type dialled struct {
 
 // race dials the addresses one after another: the next as soon as one has
 // failed, and beside one that has not answered for raceAfter.
-func (g *Gateway) race(ctx context.Context, dst *target, addrs []string) (conn, error) {
+func (g *Gateway) race(ctx context.Context, dst *target, addrs []string) (conn, string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan dialled) // every dial is waited for
 	slow := make(map[string]bool)
@@ -120,7 +125,7 @@ func (g *Gateway) race(ctx context.Context, dst *target, addrs []string) (conn, 
 		}()
 	}
 
-	var won conn
+	var won dialled
 	var errs []error
 	start()
 	for running > 0 {
@@ -132,8 +137,8 @@ func (g *Gateway) race(ctx context.Context, dst *target, addrs []string) (conn, 
 			running--
 			delete(slow, r.addr)
 			switch {
-			case r.err == nil && won == nil:
-				won = r.conn
+			case r.err == nil && won.conn == nil:
+				won = r
 				cancel()
 				next = len(addrs)
 				for addr := range slow {
@@ -141,17 +146,17 @@ func (g *Gateway) race(ctx context.Context, dst *target, addrs []string) (conn, 
 				}
 			case r.err == nil:
 				_ = r.conn.Close()
-			case won == nil:
+			case won.conn == nil:
 				errs = append(errs, r.err)
 				start()
 			}
 		}
 	}
 	cancel()
-	if won == nil {
-		return nil, errors.Join(errs...)
+	if won.conn == nil {
+		return nil, "", errors.Join(errs...)
 	}
-	return won, nil
+	return won.conn, won.addr, nil
 }
 
 // attempt dials one address. That a dial was cancelled says nothing of its
@@ -168,4 +173,12 @@ func (g *Gateway) attempt(ctx context.Context, dst *target, addr string) (conn, 
 		}
 	}
 	return nil, fmt.Errorf("dial %s: %w", addr, err)
+}
+
+// silent remembers that an address took a connection and did not answer.
+func (g *Gateway) silent(dst *target, addr string) {
+	if g.failing.add(addr) {
+		g.log.Warn("no answer to a hello", "addr", addr, "after", silentAfter)
+	}
+	dst.dialFailures.Add(1)
 }

@@ -13,6 +13,6 @@
 // once a direction has proved to carry bulk. A direction that waits holds
 // neither a buffer nor a pipe.
 //
-// The package knows no datacenters and no catalog: whoever owns a [Gateway]
-// compiles what it knows into [Routes] and hands them over when they change.
+// A [Gateway] knows no datacenters and no catalog: whoever owns one hands it
+// [Routes] when they change. [RoutesFor] makes those of a mesh gateway.
 package proxy

@@ -188,6 +188,35 @@ func isUnrecognized(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "unrecognized name")
 }
 
+// TestAddressThatAcceptsAndIsSilentIsTriedLast has a backend whose process stands
+// still: the kernel accepts for it.
+func TestAddressThatAcceptsAndIsSilentIsTriedLast(t *testing.T) {
+	silent := listen(t).Addr().String() // nobody calls Accept
+	g := start(t, Config{}, Route{Name: "remote/dc2", Match: "dc2", Addrs: []string{silent, named(t, "alive")}})
+	stuck := make([]*net.TCPConn, 2)
+	for i := range stuck { // they take turns, so one of two meets it
+		stuck[i] = g.dial(t)
+		if _, err := stuck[i].Write(helloFor(t, "dc2", tls.VersionTLS13)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the silent address is known", func() bool { return g.failing.count.Load() == 1 })
+	for range 4 {
+		c := g.tls(t, "dc2")
+		begun := time.Now()
+		if got := greeting(t, c); got != "alive" {
+			t.Errorf("got %q", got)
+		}
+		if took := time.Since(begun); took >= silentAfter {
+			t.Errorf("took %s beside a silent address", took)
+		}
+		_ = c.Close()
+	}
+	for _, c := range stuck {
+		_ = c.Close()
+	}
+}
+
 func TestUnknownNameIsRefusedWithAnAlert(t *testing.T) {
 	g := start(t, Config{}, Route{Name: "s", Match: "*.s.consul", Addrs: []string{named(t, "s")}})
 	for i, name := range []string{"s.consul", "other", "x.s.consul.example", "192.0.2.1.s", "xs.consul"} {

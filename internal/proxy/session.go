@@ -14,7 +14,8 @@ import (
 type session struct {
 	server  *server
 	client  conn
-	backend conn // written with server.mu held, as closeAll reads it
+	backend conn   // written with server.mu held, as closeAll reads it
+	addr    string // of the backend
 }
 
 const (
@@ -42,7 +43,7 @@ func (s *server) serve(client conn, source netip.Addr) {
 	dst.connections.Add(1)
 	dst.active.Add(1)
 	defer dst.active.Add(-1)
-	ok := x.connect(dst, hello)
+	ok := x.connect(dst, hello) && x.answer(dst, pooled)
 	helloBufs.Put(pooled)
 	if ok {
 		s.relay.run(x.client, x.backend, dst.counters)
@@ -161,14 +162,14 @@ func (x *session) refuse(err error) {
 // connect dials the target and sends it the hello.
 func (x *session) connect(dst *target, hello []byte) bool {
 	s := x.server
-	backend, err := s.gateway.connect(s.ctx, dst)
+	backend, addr, err := s.gateway.connect(s.ctx, dst)
 	if err != nil {
 		dst.failed.Add(1)
 		s.gateway.log.Debug("no address of the route can be reached", "err", err)
 		return false
 	}
 	s.mu.Lock()
-	x.backend = backend
+	x.backend, x.addr = backend, addr
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
@@ -177,4 +178,30 @@ func (x *session) connect(dst *target, hello []byte) bool {
 	n, err := backend.Write(hello)
 	dst.bytesIn.Add(uint64(n)) //nolint:gosec // never negative
 	return err == nil
+}
+
+// answer passes on the first bytes of the backend. The kernel accepts connections
+// for a process that stands still, so where there is a choice an address that does
+// not answer in time is tried last from then on. This stream goes on with it: it
+// may only be slow, and what the client sends next follows an answer anyway.
+func (x *session) answer(dst *target, buf *[helloBufLen]byte) bool {
+	if len(dst.addrs) < 2 {
+		return true
+	}
+	if err := x.backend.SetReadDeadline(time.Now().Add(silentAfter)); err != nil {
+		return false
+	}
+	n, err := x.backend.Read(buf[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		x.server.gateway.silent(dst, x.addr)
+	}
+	if err := x.backend.SetReadDeadline(time.Time{}); err != nil {
+		return false
+	}
+	if n > 0 {
+		_, err = x.client.Write(buf[:n])
+		dst.bytesOut.Add(uint64(n))
+		return err == nil
+	}
+	return true // the relay meets the same end, and passes it on
 }
