@@ -41,6 +41,9 @@ var oddAnswers = map[string]any{
 	"GET /v1/agent/self": map[string]any{
 		"Config": map[string]any{}, "Stats": map[string]any{"agent": map[string]any{"b": "1", "a": "2"}, "z": map[string]any{}},
 	},
+	"GET /v1/connect/ca/configuration": map[string]any{
+		"Provider": "consul", "Config": map[string]any{"RootCertTTL": "87600h", "LeafCertTTL": "<72h>"}, "CreateIndex": 5, "ModifyIndex": 9,
+	},
 	"GET /v1/kv/k":          []any{map[string]any{"Key": "k", "Value": "dg==", "CreateIndex": 1, "ModifyIndex": 1234567890123, "LockIndex": 3}},
 	"GET /v1/kv/k/":         []any{map[string]any{"Key": "k/<a>", "Value": "AAoK"}, map[string]any{"Key": "k/", "Value": nil}},
 	"PUT /v1/kv/k":          "true",

@@ -31,6 +31,7 @@ type Env struct {
 	Stderr  io.Writer
 
 	client *consul.Client
+	config *consul.Config // of client, completed
 	stale  bool
 }
 

@@ -44,6 +44,9 @@ func commands() []Command {
 		// Commands that run something of our own in this process.
 		rawCommand("agent", "Run an agent: a server or a client.", runAgent),
 		group("connect", "Run parts of the service mesh."),
+		group("connect ca", "Look at the certificate authority of the service mesh."),
+		command[connectCAGetConfig]("connect ca get-config", "Print how the certificate authority is set up."),
+		command[connectEnvoy]("connect envoy", "Run Envoy as the mesh gateway, or print its bootstrap configuration."),
 		command[connectGateway]("connect gateway", "Run the built-in mesh gateway."),
 		offline[demo]("demo", "Show datacenters that are federated through mesh gateways, on this machine."),
 	}
@@ -52,7 +55,7 @@ func commands() []Command {
 // notYet are the commands of Consul that are not built. One word stands for all
 // commands below it.
 var notYet = []string{
-	"acl", "config", "connect ca", "connect envoy", "connect expose", "connect proxy", "connect redirect-traffic",
+	"acl", "config", "connect ca set-config", "connect expose", "connect proxy", "connect redirect-traffic",
 	"debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "maint", "operator", "peering", "rtt",
 	"services export", "snapshot", "troubleshoot", "watch",
 }

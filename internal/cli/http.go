@@ -104,11 +104,12 @@ func (f *httpFlags) config() *consul.Config {
 
 // connect makes the client. It dials nothing yet.
 func (e *Env) connect(f *httpFlags) error {
-	client, err := consul.NewClient(f.config())
+	cfg := f.config()
+	client, err := consul.NewClient(cfg)
 	if err != nil {
 		return failf("Error connecting to Consul agent: %w", err)
 	}
-	e.client, e.stale = client, f.Stale
+	e.client, e.config, e.stale = client, cfg, f.Stale
 	return nil
 }
 

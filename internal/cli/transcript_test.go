@@ -21,7 +21,7 @@ var transcriptLines = []string{
 	"kv get -namespace=n -partition=p k", "kv get -recurse k/", "kv get -recurse -detailed k/", "kv get -keys k/",
 	"kv get -token=t k", "kv export k", `kv import -prefix=p [{"key":"/x","value":""}]`, `kv import -prefix=/p/ [{"key":"x"}]`,
 	"services register -name=a", "services register -name=a -namespace=n", "services register web.hcl",
-	"services deregister -id=a", "services deregister web.hcl",
+	"services deregister -id=a", "services deregister web.hcl", "connect ca get-config", "connect ca get-config -datacenter=dc2 x",
 }
 
 // TestTranscript compares what commands print and ask with what the reference did,

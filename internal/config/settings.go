@@ -117,8 +117,20 @@ type Listen struct {
 
 // Connect is the service mesh.
 type Connect struct {
-	Enabled                        bool `conf:"enabled"                            dev:"true"  reload:"no"                                                                                doc:"Switch the service mesh on; federation through gateways needs it."`
-	EnableMeshGatewayWANFederation bool `conf:"enable_mesh_gateway_wan_federation" reload:"no" doc:"Federate datacenters through mesh gateways only; on the servers of every datacenter."`
+	Enabled                        bool     `conf:"enabled"                            dev:"true"       reload:"no"                                                                                doc:"Switch the service mesh and its certificate authority on; federation through gateways needs it."`
+	EnableMeshGatewayWANFederation bool     `conf:"enable_mesh_gateway_wan_federation" reload:"no"      doc:"Federate datacenters through mesh gateways only; on the servers of every datacenter."`
+	CAProvider                     string   `conf:"ca_provider"                        default:"consul" reload:"no"                                                                                doc:"Who keeps the keys of the certificate authority; consul, the servers themselves, is the only one."`
+	CAConfig                       CAConfig `conf:"ca_config"`
+}
+
+// CAConfig is how the authority makes keys and certificates. It counts when a
+// datacenter's authority is made; later the stored configuration does.
+type CAConfig struct {
+	LeafCertTTL         time.Duration `conf:"leaf_cert_ttl"         default:"72h"    reload:"no"                                                                                                                doc:"Lifetime of the certificates of services; 1h or more."`
+	IntermediateCertTTL time.Duration `conf:"intermediate_cert_ttl" default:"8760h"  reload:"no"                                                                                                                doc:"Lifetime of the intermediates that the primary signs for secondaries; 3 times leaf_cert_ttl or more."`
+	RootCertTTL         time.Duration `conf:"root_cert_ttl"         default:"87600h" reload:"no"                                                                                                                doc:"Lifetime of the root; more than intermediate_cert_ttl."`
+	PrivateKeyType      string        `conf:"private_key_type"      reload:"no"      doc:"Type of the keys that sign: ec or rsa; ec when empty."`
+	PrivateKeyBits      int           `conf:"private_key_bits"      reload:"no"      doc:"Size of those keys: 224, 256, 384 or 521 for ec, 2048 or 4096 for rsa; the smallest common one, 256 or 2048, when 0."`
 }
 
 // TLS is the material and the rules of each kind of listener. What one of them

@@ -42,7 +42,7 @@ var unbuiltKeys = []unbuilt{
 	{class: protective, keys: `serf_lan_allowed_cidrs serf_wan_allowed_cidrs`},
 	{class: protective, keys: `auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled auto_config.authorization.enabled`},
 	{class: protective, keys: `limits.request_limits.mode`, off: []string{"disabled"}},
-	{class: protective, keys: `connect.ca_provider`, off: []string{"consul"}},
+	{class: protective, keys: `connect.ca_config.private_key connect.ca_config.root_cert`},
 	{class: protective, keys: `config_entries.bootstrap`, on: "service-intentions"},
 	{class: protective, keys: `cloud.resource_id tls.defaults.use_auto_cert tls.internal_rpc.use_auto_cert
 		tls.https.use_auto_cert tls.grpc.use_auto_cert`},
@@ -68,7 +68,8 @@ var unbuiltKeys = []unbuilt{
 		sync_coordinate_rate_target session_ttl_min default_query_time max_query_time discovery_max_stale`},
 	{class: harmless, keys: `cloud.client_id cloud.client_secret cloud.hostname cloud.auth_url cloud.scada_address
 		license_path reporting.license.enabled experiments locality.region locality.zone`},
-	{class: harmless, keys: `connect.ca_config.* connect.test_ca_leaf_root_change_spread
+	{class: harmless, keys: `connect.ca_config.csr_max_per_second connect.ca_config.csr_max_concurrent
+		connect.ca_config.rotation_period connect.test_ca_leaf_root_change_spread
 		peering.enabled peering.test_allow_peer_registrations xds.update_max_per_second`},
 	{class: harmless, keys: `consul.coordinate.update_batch_size consul.coordinate.update_max_batches
 		consul.coordinate.update_period consul.raft.election_timeout consul.raft.heartbeat_timeout

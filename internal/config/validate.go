@@ -61,11 +61,7 @@ func (l *loader) noteWithoutEffect() {
 		"limits.txn_max_req_len":         true,
 		"limits.https_handshake_timeout": true,
 		"ports.dns":                      s.Ports.DNS > 0,
-		"ports.grpc":                     s.Ports.GRPC > 0,
-		"ports.grpc_tls":                 s.Ports.GRPCTLS > 0,
 		"addresses.dns":                  s.Addresses.DNS != "",
-		"addresses.grpc":                 s.Addresses.GRPC != "",
-		"addresses.grpc_tls":             s.Addresses.GRPCTLS != "",
 	} {
 		if on && l.isSet(path) {
 			l.ignored = append(l.ignored, path)
@@ -205,6 +201,9 @@ func (l *loader) validateFederation() {
 	}
 	if len(s.PrimaryGateways) > 0 {
 		l.validateGateways()
+	}
+	if provider := s.Connect.CAProvider; provider != "consul" {
+		l.wrongKey("connect.ca_provider", "is "+quote(provider)+", which is not built yet", `remove it, or set "consul"`)
 	}
 }
 

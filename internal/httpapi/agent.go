@@ -34,6 +34,15 @@ func memberOf(m *gossip.Member) member {
 	}
 }
 
+// xds tells how this node configures proxies.
+type xds struct {
+	SupportedProxies map[string][]string
+	Port             int // the one with TLS, when there are both
+	Ports            xdsPorts
+}
+
+type xdsPorts struct{ Plaintext, TLS int }
+
 func agentSelf(q *request) error {
 	type config struct {
 		Datacenter        string
@@ -54,6 +63,7 @@ func agentSelf(q *request) error {
 		Member      member
 		Stats       map[string]map[string]string
 		Meta        map[string]string
+		XDS         *xds `json:"xDS,omitempty"`
 	}{
 		Config: config{
 			cfg.Datacenter, cfg.Primary, cfg.Node, cfg.NodeID, "", cfg.Server, cfg.Build, "1970-01-01T00:00:01Z",
@@ -61,6 +71,15 @@ func agentSelf(q *request) error {
 		DebugConfig: cfg.Settings,
 		Member:      memberOf(&own),
 		Meta:        map[string]string{"consul-network-segment": "", "consul-version": cfg.Build, "isthmus-version": cfg.Version},
+	}
+	if ports := cfg.XDS; ports.Plaintext > 0 || ports.TLS > 0 {
+		out.XDS = &xds{
+			SupportedProxies: map[string][]string{"envoy": EnvoyVersions},
+			Port:             ports.Plaintext, Ports: xdsPorts(ports),
+		}
+		if ports.TLS > 0 {
+			out.XDS.Port = ports.TLS
+		}
 	}
 	if cfg.Coord != nil {
 		out.Coord = cfg.Coord()
@@ -236,4 +255,12 @@ func agentMonitor(q *request) error {
 		q.api.cfg.Log.Debug("log stream ended", "err", err)
 	}
 	return nil
+}
+
+// agentProxies shows what proxies were sent, took and refused.
+func agentProxies(q *request) error {
+	if q.api.cfg.Proxies == nil {
+		return q.json([]struct{}{})
+	}
+	return q.json(q.api.cfg.Proxies())
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -25,6 +26,8 @@ type Local interface {
 	Service(id string) *api.NodeService
 	Services() map[string]*api.NodeService
 	Checks() map[string]*api.HealthCheck
+	// Follow yields a service, or nil, and again after each change of it.
+	Follow(ctx context.Context, id string) iter.Seq[*api.NodeService]
 }
 
 // Pool is a gossip pool that this node is a member of.
@@ -62,6 +65,11 @@ type Config struct {
 	// nobody may join the WAN pool by hand.
 	Federated bool
 
+	// XDS are the ports on which this node configures proxies; 0 for one that is off.
+	XDS struct{ Plaintext, TLS int }
+	// Proxies are those that this node configures at the moment; optional.
+	Proxies func() any
+
 	Leave    func(ctx context.Context) error
 	Reload   func() error
 	Stats    func() map[string]map[string]string                                                         // optional
@@ -82,6 +90,10 @@ type Config struct {
 
 // DefaultMaxValueSize is how long a key's value may be, in bytes.
 const DefaultMaxValueSize = 512 * 1024
+
+// EnvoyVersions are the versions of Envoy that proxies are tested with, the newest
+// first.
+var EnvoyVersions = []string{"1.40.0", "1.36.2"}
 
 // Metrics is what this process measured.
 type Metrics interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -115,7 +116,17 @@ func (l *fakeLocal) UpdateTTL(id, status, output string) error {
 	return nil
 }
 
-func (l *fakeLocal) Service(id string) *api.NodeService    { return l.services[id] }
+func (l *fakeLocal) Service(id string) *api.NodeService { return l.services[id] }
+
+// Follow yields the service once: nothing changes by itself.
+func (l *fakeLocal) Follow(ctx context.Context, id string) iter.Seq[*api.NodeService] {
+	return func(yield func(*api.NodeService) bool) {
+		if yield(l.services[id]) {
+			<-ctx.Done()
+		}
+	}
+}
+
 func (l *fakeLocal) Services() map[string]*api.NodeService { return l.services }
 func (l *fakeLocal) Checks() map[string]*api.HealthCheck   { return l.checks }
 

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"isthmus/api"
+	"isthmus/internal/local"
 	"isthmus/internal/rpc"
 	"isthmus/internal/wire"
 )
@@ -167,7 +168,7 @@ var exchanges = []exchange{
 	{method: "GET", target: "/v1/internal/federation-state/"},
 
 	{method: "PUT", target: "/v1/agent/service/register", body: `{"name":"web","id":"w1","tags":["a"],"enable_tag_override":true,"tagged_addresses":{"lan":{"address":"1.2.3.4","port":5}},"check":{"ttl":"90s","deregister_critical_service_after":"1m","notes":"n"}}`},
-	{method: "PUT", target: "/v1/agent/service/register", body: `{"Name":"p","Port":1,"Kind":"connect-proxy","Proxy":{"destination_service_name":"w","upstreams":[{"destination_type":"service","destination_name":"x","local_bind_port":5}],"Config":{"a_b":1},"mesh_gateway":{"mode":"local"}}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Name":"p","Port":1,"Kind":"connect-proxy","Proxy":{"destination_service_name":"w","upstreams":[{"destination_type":"service","destination_name":"x","local_bind_port":5,"mesh_gateway":{"mode":"local"}}],"Config":{"a_b":1},"mesh_gateway":{"mode":"local"}}}`},
 	{method: "PUT", target: "/v1/agent/service/register", body: ``},
 	{method: "PUT", target: "/v1/agent/service/register", body: `{`},
 	{method: "PUT", target: "/v1/agent/service/register", body: `{"name":"web","unknown":1}`},
@@ -190,6 +191,36 @@ var exchanges = []exchange{
 	{method: "PUT", target: "/v1/agent/check/deregister/service:w1"},
 	{method: "PUT", target: "/v1/agent/service/deregister/none"},
 	{method: "PUT", target: "/v1/agent/service/deregister/w1"},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","SocketPath":"/x"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Port":1,"Address":"0.0.0.0"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Port":1,"Proxy":{"DestinationServiceName":"x"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Proxy":{"DestinationServiceName":"a","DestinationServiceID":"x","LocalServiceAddress":"x","LocalServicePort":5,"LocalServiceSocketPath":"/x","Upstreams":[{"DestinationName":"x","LocalBindPort":5}]}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Port":1,"Connect":{"SidecarService":{}}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Connect":{"Native":true,"SidecarService":{}},"Proxy":{"LocalServicePort":5}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Port":1,"Meta":{"consul-other":"1"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"ingress-gateway","Name":"g","Port":1,"Meta":{"consul-wan-federation":"1"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Name":"g","Port":1,"Meta":{"consul-wan-federation":"1"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"terminating-gateway","Name":"g"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"terminating-gateway","Name":"g","Port":1,"Connect":{"SidecarService":{}}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"ingress-gateway","Name":"g","Proxy":{"DestinationServiceName":"x","Upstreams":[{"DestinationName":"x","LocalBindPort":5}]}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"api-gateway","Name":"g","Proxy":{"LocalServiceAddress":"x"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"connect-proxy","Name":"g"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"connect-proxy","Name":"g","Port":1,"Proxy":{"DestinationServiceName":"*"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"connect-proxy","Name":"g","Port":1,"Connect":{"Native":true},"Proxy":{"DestinationServiceName":"x"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Port":1,"Check":{"TCP":"a:1"}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"some-kind","Name":"g"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"ingress-gateway","Name":"g"}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"api-gateway","Name":"g","Connect":{"Native":true}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"terminating-gateway","Name":"g","Port":1}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Name":"g","Connect":{"Native":true}}`},
+	{method: "PUT", target: "/v1/agent/service/register", body: `{"Kind":"mesh-gateway","Name":"g","Port":1,"Address":"gw.example","TaggedAddresses":{"wan":{"Address":"1.2.3.4","Port":5}},"Meta":{"consul-wan-federation":"1"},"Connect":{"Native":true},"Proxy":{"MeshGateway":{"Mode":"x"},"Config":{"envoy_gateway_no_default_bind":true,"envoy_gateway_bind_addresses":{"a":{"Address":"127.0.0.1","Port":5}}}}}`},
+	{method: "GET", target: "/v1/agent/service/g"},
+	{method: "GET", target: "/v1/agent/service/g?hash=other&wait=1ms"},
+	{method: "GET", target: "/v1/agent/service/g?wait=x"},
+	{method: "GET", target: "/v1/agent/service/g?hash=&wait=10"},
+	{method: "GET", target: "/v1/agent/service/none?hash=other&wait=1ms"},
+	{method: "PUT", target: "/v1/agent/service/deregister/g"},
 	{method: "PUT", target: "/v1/agent/force-leave/none"},
 	{method: "PUT", target: "/v1/agent/reload"},
 	{method: "GET", target: "/v1/agent/monitor?loglevel=bad"},
@@ -258,16 +289,15 @@ func steady(h http.Header) http.Header {
 // servers did, and compares status, headers and body with those of the reference.
 func TestAnswersAsTheReference(t *testing.T) {
 	recorded := recordedAnswers(t)
-	local := &fakeLocal{}
+	agent := newAgent(t)
 	for i, x := range exchanges {
 		want := recorded[i]
 		if want.method != x.method || want.target != x.target {
 			t.Fatalf("%s is out of date at %s %s: record it anew with ISTHMUS_REFERENCE and -update", goldenFile, x.method, x.target)
 		}
-		loadLocal(local, x, want)
 		t.Run(fmt.Sprintf("%03d_%s_%s", i, x.method, x.target), func(t *testing.T) {
 			cfg := config(replay{x, want})
-			cfg.Local = local
+			cfg.Local = agent
 			cfg.Monitor = func(context.Context, slog.Level, bool, func([]byte) error) error { return nil }
 			w := send(t, New(cfg), x)
 			if w.Code != want.status {
@@ -364,16 +394,15 @@ func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
 	return meta, err
 }
 
-// loadLocal gives the fake node the state that an answer of the reference shows.
-func loadLocal(l *fakeLocal, x exchange, want answer) {
-	switch x.target {
-	case "/v1/agent/services":
-		l.services = nil
-		_ = json.Unmarshal(want.body, &l.services)
-	case "/v1/agent/checks":
-		l.checks = nil
-		_ = json.Unmarshal(want.body, &l.checks)
+// newAgent returns the services and checks of the node that recorded the answers.
+// They are those that the exchanges themselves register.
+func newAgent(t *testing.T) *local.Agent {
+	t.Helper()
+	agent, err := local.New(local.Config{Node: "n1", Caller: fakeCaller{}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return agent
 }
 
 // answer is what the reference answered.
@@ -461,7 +490,7 @@ func record(t *testing.T, binary string) []byte {
 	return out.Bytes()
 }
 
-func startReference(t *testing.T, binary string) (addr string) {
+func startReference(t *testing.T, binary string, flags ...string) (addr string) {
 	t.Helper()
 	ports := make([]string, 4)
 	for i := range ports {
@@ -473,9 +502,12 @@ func startReference(t *testing.T, binary string) (addr string) {
 		_ = ln.Close()
 	}
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), binary, "agent", "-server", "-bootstrap-expect=1", "-node=n1", "-bind=127.0.0.1",
-		"-data-dir="+filepath.Join(dir, "data"), "-http-port="+ports[0], "-server-port="+ports[1], "-serf-lan-port="+ports[2],
-		"-serf-wan-port="+ports[3], "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-log-level=error")
+	flags = append([]string{
+		"agent", "-server", "-bootstrap-expect=1", "-node=n1", "-bind=127.0.0.1",
+		"-data-dir=" + filepath.Join(dir, "data"), "-http-port=" + ports[0], "-server-port=" + ports[1], "-serf-lan-port=" + ports[2],
+		"-serf-wan-port=" + ports[3], "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-log-level=error",
+	}, flags...)
+	cmd := exec.CommandContext(t.Context(), binary, flags...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"strconv"
+	"time"
 
 	"isthmus/api"
 )
@@ -73,24 +75,56 @@ func agentServices(q *request) error {
 	return q.json(out)
 }
 
+// agentServiceGet shows a service. With ?hash it waits until the service is
+// another than the one of that hash.
 func agentServiceGet(q *request) error {
-	s := q.api.cfg.Local.Service(q.rest)
-	if s == nil {
-		return api.Errorf(api.NotFound, "unknown service ID: %s", q.rest)
+	wait := agentWait
+	if v := q.query.Get("wait"); v != "" {
+		var err error
+		if wait, err = time.ParseDuration(v); err != nil {
+			return api.Errorf(api.Invalid, "Invalid wait time")
+		}
 	}
-	out := q.api.agentService(s)
-	b, err := json.Marshal(out)
-	if err != nil {
-		return fmt.Errorf("render answer: %w", err)
+	seen := q.query.Get("hash")
+	if wait <= 0 {
+		wait = agentWait
 	}
-	sum := fnv.New64a()
-	_, _ = sum.Write(b) // never fails
-	out.ContentHash = strconv.FormatUint(sum.Sum64(), 16)
-	if q.query.Get("hash") == out.ContentHash {
-		return api.Errorf(api.NotBuilt, "waiting for a change of a service of this node (?hash) is not built yet")
+	ctx, stop := untilDrain(q.Context())
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, min(wait, agentWaitMost))
+	defer cancel()
+	var out agentService
+	for s := range q.api.cfg.Local.Follow(ctx, q.rest) {
+		if s == nil {
+			return api.Errorf(api.NotFound, "unknown service ID: %s", q.rest)
+		}
+		out = q.api.agentService(s)
+		hash, err := serviceHash(out)
+		if err != nil {
+			return err
+		}
+		if out.ContentHash = hash; hash != seen {
+			break
+		}
 	}
 	q.w.Header().Set("X-Consul-Contenthash", out.ContentHash)
 	return q.json(out)
+}
+
+// How long a service is waited for: by default and at most.
+const (
+	agentWait     = 5 * time.Minute
+	agentWaitMost = 10 * time.Minute
+)
+
+func serviceHash(s agentService) (string, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return "", fmt.Errorf("render answer: %w", err)
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(b) // never fails
+	return strconv.FormatUint(sum.Sum64(), 16), nil
 }
 
 func agentChecks(q *request) error {

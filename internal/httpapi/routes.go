@@ -38,6 +38,10 @@ func routes() []route {
 		{put, "/v1/kv/", "Writes an entry; with ?cas only if it last changed at that index.", kvPut},
 		{del, "/v1/kv/", "Deletes an entry; with ?recurse all below a prefix; with ?cas only if it last changed at that index.", kvDelete},
 
+		{get, "/v1/connect/ca/roots", "Root certificates that the mesh trusts; with ?pem=true as PEM alone, with their intermediates.", connectRoots},
+		{get, "/v1/connect/ca/configuration", "How the certificate authority of the mesh is set up, without keys.", connectConfig},
+		{put, "/v1/connect/ca/configuration", "", connectConfigPut},
+
 		{get, "/v1/internal/federation-states", "What each datacenter publishes of its mesh gateways.", federationStates},
 		{get, "/v1/internal/federation-states/mesh-gateways", "Mesh gateways by datacenter.", federationGateways},
 		{get, "/v1/internal/federation-state/", "What one datacenter publishes of its mesh gateways.", federationState},
@@ -59,7 +63,9 @@ func agentRoutes() []route {
 		{get, "/v1/agent/service/", "One service of this node.", agentServiceGet},
 		{put, "/v1/agent/service/register", "Registers a service with this node.", agentServiceRegister},
 		{put, "/v1/agent/service/deregister/", "Removes a service of this node.", agentServiceDeregister},
+		{get, "/v1/agent/proxies", "Envoys that follow this node: what each was sent, took and refused. Not part of Consul's API.", agentProxies},
 		{get, "/v1/agent/checks", "Checks of this node.", agentChecks},
+		{get, "/v1/agent/connect/ca/roots", "Root certificates that the mesh trusts, from this agent's cache.", agentConnectRoots},
 		{put, "/v1/agent/check/register", "Registers a check with this node.", agentCheckRegister},
 		{put, "/v1/agent/check/deregister/", "Removes a check of this node.", agentCheckDeregister},
 		{put, "/v1/agent/check/pass/", "Sets a TTL check to passing.", agentCheckSet(api.Passing)},

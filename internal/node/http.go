@@ -25,6 +25,10 @@ func (n *Node) newHTTP(caller rpc.Caller) ([]part, error) {
 	if n.server != nil && n.server.wan != nil {
 		cfg.WAN = n.server.wan
 	}
+	if n.xds != nil {
+		cfg.Proxies = func() any { return n.xds.Proxies() }
+		cfg.XDS.Plaintext, cfg.XDS.TLS = max(n.cfg.Ports.GRPC, 0), max(n.cfg.Ports.GRPCTLS, 0)
+	}
 	if n.opts.Metrics != nil {
 		cfg.Metrics = n.opts.Metrics
 	}

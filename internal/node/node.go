@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
 	"isthmus/internal/wire"
+	"isthmus/internal/xds"
 )
 
 // Options are what a node is given beside its settings.
@@ -42,6 +44,8 @@ type Node struct {
 
 	tls    *transport.TLS
 	https  *transport.TLS // nil unless HTTPS is served
+	grpc   *transport.TLS // nil unless gRPC is served with TLS
+	xds    *xds.Server    // nil unless gRPC is served
 	dialer transport.Dialer
 	pool   *rpc.Pool
 	router *rpc.Router
@@ -96,23 +100,30 @@ func (n *Node) build() error {
 		}
 		n.caller = n.server.server
 		storage, cluster = append(storage, n.server.storage...), append(cluster, n.server.cluster...)
+		services = n.server.services
 	}
 	lan, err := n.newLAN()
 	if err != nil {
 		return err
 	}
 	cluster = append(cluster, lan...)
+	n.router.Nodes = n.lan.NumNodes
 	if n.local, err = n.newLocal(); err != nil {
 		return err
 	}
 	cache := rpc.NewCache(n.caller, n.log.With("component", "cache"),
-		rpc.CacheOf(wire.FederationGateways, "federation-state-list-mesh-gateways"))
+		rpc.CacheOf(wire.FederationGateways, "federation-state-list-mesh-gateways"),
+		rpc.CacheOf(wire.CARoots, "connect-ca-root"))
 	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run})
+	proxies, err := n.newXDS()
+	if err != nil {
+		return err
+	}
 	front, err := n.newHTTP(cache)
 	if err != nil {
 		return err
 	}
-	fronts = append(fronts, front...)
+	fronts = append(append(fronts, front...), proxies...)
 	n.stages = stages{storage, cluster, services, fronts}
 	return nil
 }
@@ -273,9 +284,9 @@ func (n *Node) Reload(cfg *config.Settings) error {
 	if _, err := n.loadTLS(cfg); err != nil {
 		return err
 	}
-	if n.https != nil {
-		if _, err := transport.NewTLS(n.tlsConfig(cfg, cfg.TLS.HTTPS)); err != nil {
-			return fmt.Errorf("tls.https: %w", err)
+	for _, f := range n.fronts(cfg) {
+		if _, err := transport.NewTLS(n.tlsConfig(cfg, f.settings)); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	if err := n.local.SetConfigured(services, checks); err != nil {
@@ -284,15 +295,28 @@ func (n *Node) Reload(cfg *config.Settings) error {
 	if err := n.tls.Reload(n.tlsConfig(cfg, cfg.TLS.InternalRPC)); err != nil {
 		return fmt.Errorf("tls.internal_rpc: %w", err)
 	}
-	if n.https != nil {
-		if err := n.https.Reload(n.tlsConfig(cfg, cfg.TLS.HTTPS)); err != nil {
-			return fmt.Errorf("tls.https: %w", err)
+	for _, f := range n.fronts(cfg) {
+		if err := f.tls.Reload(n.tlsConfig(cfg, f.settings)); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
 	n.local.SetNode(n.taggedAddresses(), n.meta(cfg))
 	n.opts.Logs.SetLevel(level)
 	n.log.Info("settings reloaded")
 	return nil
+}
+
+// tlsFront is a front with TLS.
+type tlsFront struct {
+	name     string
+	tls      *transport.TLS
+	settings config.TLSListener
+}
+
+// fronts are those that are served with TLS, with their settings in cfg.
+func (n *Node) fronts(cfg *config.Settings) []tlsFront {
+	all := []tlsFront{{"tls.https", n.https, cfg.TLS.HTTPS}, {"tls.grpc", n.grpc, cfg.TLS.GRPC}}
+	return slices.DeleteFunc(all, func(f tlsFront) bool { return f.tls == nil })
 }
 
 // reloadAsked is a reload that came over HTTP.

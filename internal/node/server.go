@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"isthmus/internal/ca"
 	"isthmus/internal/consensus"
 	"isthmus/internal/federation"
 	"isthmus/internal/gossip"
@@ -29,7 +30,7 @@ type serverParts struct {
 	flood   chan struct{} // wakes the flood of LAN servers into the WAN
 	news    chan struct{} // the WAN changed
 
-	storage, cluster []part
+	storage, cluster, services []part
 }
 
 // raftQueue is how many accepted connections may wait for the log to take them.
@@ -39,6 +40,10 @@ const raftQueue = 16
 // mesh gateways.
 func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, error) {
 	s := &serverParts{node: n, flood: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+	authority, err := n.authority()
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", n.cfg.Listen.Server) //nolint:noctx // bound to the node, not to a request
 	if err != nil {
 		return nil, fmt.Errorf("server port: %w", err)
@@ -74,6 +79,7 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 	s.server = server.New(server.Config{
 		Datacenter: n.cfg.Datacenter, Primary: n.cfg.PrimaryDatacenter, Node: n.cfg.NodeName, ID: n.id, Address: n.rpcAddr(),
 		Hold: n.cfg.Performance.RPCHoldTimeout, Expect: expect,
+		Connect: n.cfg.Connect.Enabled, CA: authority,
 		Members: func() []gossip.Member { return n.lan.Members() }, Log: n.log.With("component", "server"),
 	}, st, s.log, n.router, locator)
 
@@ -84,6 +90,8 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 	answer := &rpc.Server{Handlers: s.server.Handlers(), Log: n.log.With("component", "rpc")}
 	mux.Handle(transport.RPCMulti, answer.ServeMulti)
 	mux.Handle(transport.RPCSingle, answer.ServeSingle)
+	streams := rpc.NewGRPCServer()
+	mux.Handle(transport.GRPC, streams.ServeConn)
 	mux.Handle(transport.Raft, func(ctx context.Context, conn net.Conn) {
 		kept := keep(conn)
 		select {
@@ -98,6 +106,8 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		{"first election", s.server.Bootstrap},
 		{"LAN rejoin", s.rejoin},
 	}
+	// It stops before the port does, so that its clients move on without an error.
+	s.services = []part{{"gRPC", streams.Run}}
 	if dir != "" {
 		s.storage = append(s.storage, part{"rejoin age", n.keepAge})
 	}
@@ -105,6 +115,19 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		return s, nil
 	}
 	return s, s.newWAN(mux, wan)
+}
+
+// authority is how a certificate authority of the mesh is made.
+func (n *Node) authority() (ca.Settings, error) {
+	c := n.cfg.Connect.CAConfig
+	s := ca.Settings{
+		LeafTTL: c.LeafCertTTL, IntermediateTTL: c.IntermediateCertTTL, RootTTL: c.RootCertTTL,
+		KeyType: c.PrivateKeyType, KeyBits: c.PrivateKeyBits,
+	}
+	if err := s.Check(); err != nil {
+		return s, fmt.Errorf("connect.ca_config: %w", err)
+	}
+	return s, nil
 }
 
 // rpcAddr is where other servers of the datacenter reach this one.

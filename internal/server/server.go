@@ -10,6 +10,7 @@ import (
 
 	"isthmus/api"
 	"isthmus/internal/acl"
+	"isthmus/internal/ca"
 	"isthmus/internal/consensus"
 	"isthmus/internal/federation"
 	"isthmus/internal/gossip"
@@ -54,6 +55,8 @@ type Config struct {
 	Hold       time.Duration          // how long a call is held while no leader is known
 	Expect     int                    // servers to wait for before the first election; 0 leaves it to others
 	Federate   bool                   // datacenters are joined through mesh gateways
+	Connect    bool                   // the service mesh is on, and with it its certificate authority
+	CA         ca.Settings            // of the authority where none are stored yet
 	Token      string                 // for replication
 	Members    func() []gossip.Member // of the LAN pool
 	Log        *slog.Logger
@@ -65,6 +68,7 @@ type Server struct {
 	state    *state.State
 	log      Log
 	router   *rpc.Router
+	primary  rpc.Caller          // servers of the primary datacenter
 	locator  *federation.Locator // nil without federation
 	handlers *rpc.Handlers
 	gate     federation.Gate
@@ -77,7 +81,7 @@ type Server struct {
 // joined through mesh gateways.
 func New(cfg Config, st *state.State, log Log, router *rpc.Router, locator *federation.Locator) *Server {
 	s := &Server{
-		cfg: cfg, state: st, log: log, router: router, locator: locator,
+		cfg: cfg, state: st, log: log, router: router, primary: router.To(cfg.Primary), locator: locator,
 		handlers: rpc.NewHandlers(), lan: make(chan struct{}, 1),
 	}
 	s.gate.Servers = router.Servers
@@ -92,7 +96,7 @@ func New(cfg Config, st *state.State, log Log, router *rpc.Router, locator *fede
 		return false
 	}
 	s.copier.Log = cfg.Log.With("component", "replication.federation_state")
-	s.copier.Remote, s.copier.Token = router.To(cfg.Primary), cfg.Token
+	s.copier.Remote, s.copier.Token = s.primary, cfg.Token
 	s.copier.Stored = func() []*api.FederationState { return slices.Collect(state.FederationStates(st.Read())) }
 	s.copier.Apply = func(ctx context.Context, op string, f *api.FederationState) error {
 		_, _, err := apply(ctx, s, &state.FederationApply, &wire.FederationRequest{Op: op, State: f})
@@ -102,6 +106,7 @@ func New(cfg Config, st *state.State, log Log, router *rpc.Router, locator *fede
 	bindHealth(s)
 	bindKV(s)
 	bindFederation(s)
+	bindCA(s)
 	bindStatus(s)
 	bindView(s)
 	return s

@@ -31,6 +31,9 @@ func (s *Server) tasks() []task {
 		{"member reconciliation", s.reconcileMembers},
 		{"federation state anti-entropy", publisher.Run},
 	}
+	if s.cfg.Connect {
+		list = append(list, task{"certificate authority", s.keepCA})
+	}
 	if s.cfg.Primary == s.cfg.Datacenter {
 		return append(list, task{"federation state pruning", s.pruneStates})
 	}

@@ -47,4 +47,4 @@ type anyCommand interface {
 
 // commands lists every log command. Numbers are the protocol's (rpc-facts §4) and
 // stay for ever.
-var commands = []anyCommand{&Register, &Deregister, &KVApply, &FederationApply}
+var commands = []anyCommand{&Register, &Deregister, &KVApply, &CAApply, &FederationApply}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"isthmus/api"
+	"isthmus/internal/ca"
 	"isthmus/internal/rpc"
 	"isthmus/internal/wire"
 )
@@ -21,7 +22,7 @@ func randomEntry(t *testing.T, r *rand.Rand) []byte {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	var entry []byte
 	var err error
-	switch r.IntN(4) {
+	switch r.IntN(5) {
 	case 0:
 		in := &api.Registration{
 			Datacenter: "dc1", Node: pick("n1", "n2", "N1"), Address: pick("192.0.2.1", "192.0.2.2"), NodeMeta: map[string]string{"a": pick("1", "2"), "b": "3"},
@@ -38,6 +39,17 @@ func randomEntry(t *testing.T, r *rand.Rand) []byte {
 		in.DirEnt = api.KVPair{Key: pick("a", "a/b", "a/c", "b"), Value: []byte(pick("1", "2")), Flags: r.Uint64N(2)}
 		in.DirEnt.ModifyIndex = r.Uint64N(20)
 		entry, err = KVApply.Entry("dc1", in)
+	case 3:
+		in := &CARequest{
+			Op:            pick(CASetRoots, CASetConfig, CASetState, CADeleteState, CASetRootsConfig, CANextSerial, "nonsense"),
+			Config:        &api.CAConfiguration{ClusterID: pick("a", "b"), Provider: "consul", Config: map[string]any{"RootCertTTL": "1h", "PrivateKeyBits": 256}},
+			ProviderState: &ca.State{ID: pick("s1", "s2"), PrivateKey: ca.Secret(pick("k1", "k2"))},
+			Roots:         []*api.CARoot{{ID: pick("r1", "r2"), Active: true}, {ID: "r3", RotatedOutAt: time.Unix(r.Int64N(3), 0).UTC()}},
+		}
+		if r.IntN(3) > 0 {
+			in.Index = r.Uint64N(300)
+		}
+		entry, err = CAApply.Entry("dc1", in)
 	default:
 		state := &api.FederationState{Datacenter: pick("dc1", "dc2"), UpdatedAt: time.Unix(r.Int64N(100), 0).UTC()}
 		entry, err = FederationApply.Entry("dc1", &wire.FederationRequest{Op: pick(wire.FederationUpsert, wire.FederationDelete), State: state})
@@ -130,6 +142,9 @@ func TestEntriesKeepTheirBytes(t *testing.T) {
 			return FederationApply.Entry("dc1", &wire.FederationRequest{
 				Op: wire.FederationUpsert, State: &api.FederationState{Datacenter: "dc2", UpdatedAt: at},
 			})
+		},
+		"0d87a6436f6e666967c0aa4461746163656e746572a3646331a5496e64657800a24f70b27365742d70726f76696465722d7374617465ad50726f7669646572537461746586ab437265617465496e64657800a24944a169b0496e7465726d65646961746543657274a163ab4d6f64696679496e64657800aa507269766174654b6579a16ba8526f6f7443657274a172a5526f6f7473c0a5546f6b656ea0": func() ([]byte, error) {
+			return CAApply.Entry("dc1", &CARequest{Op: CASetState, ProviderState: &ca.State{ID: "i", PrivateKey: "k", RootCert: "r", IntermediateCert: "c"}})
 		},
 		"0186a7436865636b4944a0aa4461746163656e746572a3646331a44e6f6465a16ea8506565724e616d65a0a9536572766963654944a0a5546f6b656ea0": func() ([]byte, error) {
 			return Deregister.Entry("dc1", &api.Deregistration{Node: "n"})
@@ -235,7 +250,7 @@ func FuzzApply(f *testing.F) {
 		f.Add([]byte{c.number(), 0x80})
 	}
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		if len(b) == 0 || b[0] > 2 && b[0] != 30 {
+		if len(b) == 0 || b[0] > 2 && b[0] != 13 && b[0] != 30 {
 			return
 		}
 		if _, err := rpc.ReadValue(bufio.NewReader(bytes.NewReader(b[1:])), nil, 1<<20); err != nil {

@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"isthmus/api"
+	"isthmus/internal/ca"
 	"isthmus/internal/rpc"
 	"isthmus/internal/store"
 )
@@ -17,6 +18,10 @@ var Tables = []Table{
 	record(services, 0, serviceRecord),
 	record(checks, 0, checkRecord),
 	record(kvs, 2, func(e *api.KVPair) any { return e }),
+	record(caRoots, 13, func(r *api.CARoot) any { return r }),
+	record(caStates, 14, func(s *ca.State) any { return s }),
+	record(caConfig, 15, func(c *api.CAConfiguration) any { return c }),
+	record(caSerial, 16, func(s *caSerialRow) any { return s }),
 	record(federationStates, 30, federationRecord),
 }
 
@@ -24,7 +29,10 @@ var Tables = []Table{
 var restorers = map[byte]func(w *store.WriteTx, b []byte) error{
 	0:  restoring(restoreRegistration),
 	2:  restoring(restoreKV),
-	16: func(*store.WriteTx, []byte) error { return nil }, // a table of indexes, which ours derive
+	13: restoring(restoreCARoot),
+	14: restoring(restoreCAState),
+	15: restoring(restoreCAConfig),
+	16: restoring(restoreIndex),
 	30: restoring(restoreFederation),
 }
 
