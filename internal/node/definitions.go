@@ -6,6 +6,7 @@ import (
 
 	"isthmus/api"
 	"isthmus/internal/config"
+	"isthmus/internal/httpapi"
 	"isthmus/internal/local"
 )
 
@@ -57,7 +58,8 @@ func serviceDefinition(s *config.ServiceDefinition) (api.ServiceDefinition, erro
 	return def, nil
 }
 
-// opaque reads a part of a definition that the settings keep as it was written.
+// opaque reads a part of a definition that the settings keep as it was written: as
+// the API takes it.
 func opaque[T any](raw map[string]any) (*T, error) {
 	if len(raw) == 0 {
 		return nil, nil //nolint:nilnil // nothing was set
@@ -67,7 +69,7 @@ func opaque[T any](raw map[string]any) (*T, error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 	out := new(T)
-	if err := json.Unmarshal(b, out); err != nil {
+	if err := httpapi.Unmarshal(b, out); err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 	return out, nil

@@ -109,11 +109,13 @@ func (p *Pool) call(ctx context.Context, to transport.Target, r *Request, patien
 		l.drop(s)
 		return meta, kept, &NotSentError{err}
 	}
-	limit := p.limit(r)
-	if kept && !parked && !r.Write {
+	limit, plain := p.limit(r), !parked && !r.Write
+	if kept && plain {
 		limit = min(limit, patience)
 	}
+	begun := s.follow(st, plain)
 	meta, reusable, err := st.roundTrip(ctx, r, limit)
+	s.unfollow(st, reusable)
 	if reusable {
 		s.put(st)
 		return meta, kept, err
@@ -122,6 +124,7 @@ func (p *Pool) call(ctx context.Context, to transport.Target, r *Request, patien
 	kept = kept || s.givenUp()
 	if ctx.Err() == nil {
 		l.drop(s) // silent or broken: the next call dials anew
+		s.silentSince(begun)
 	}
 	return meta, kept, err
 }
@@ -271,7 +274,7 @@ func (p *Pool) open(ctx context.Context, t transport.Target, l *link) (*session,
 		_ = conn.Close()
 		return nil, fmt.Errorf("open session: %w", err)
 	}
-	s := &session{mux: mux, active: 1, last: time.Now()}
+	s := &session{mux: mux, active: 1, last: time.Now(), plain: map[*stream]struct{}{}}
 	if c, ok := conn.(Superseded); ok {
 		go func() {
 			select {
@@ -301,10 +304,12 @@ type session struct {
 
 	mu      sync.Mutex
 	free    []*stream
-	active  int // calls under way
-	parked  int // those of them that wait for a change
+	active  int                  // calls under way
+	parked  int                  // those of them that wait for a change
+	plain   map[*stream]struct{} // those of them that may be repeated and wait for nothing
 	retired bool
 	last    time.Time // end of the last call
+	heard   time.Time // when an answer came last
 }
 
 // acquire counts one more call, unless the session is of no use any more.
@@ -337,6 +342,41 @@ func (s *session) release(parked bool) {
 	s.last = time.Now()
 	s.mu.Unlock()
 	s.closeIfOver()
+}
+
+// follow remembers a call that begins, if it is a plain one.
+func (s *session) follow(st *stream, plain bool) (begun time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if plain {
+		s.plain[st] = struct{}{}
+	}
+	return time.Now()
+}
+
+// unfollow forgets a call that ended. No later call on the stream suffers from how
+// this one was treated.
+func (s *session) unfollow(st *stream, answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.plain, st)
+	if answered {
+		s.heard = time.Now()
+	}
+}
+
+// silentSince ends the plain calls under way, which are repeated elsewhere, when
+// nothing was answered since a call that failed had begun: none of them need find
+// out by its own patience that the way is silent.
+func (s *session) silentSince(begun time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.heard.After(begun) {
+		return
+	}
+	for st := range s.plain {
+		_ = st.conn.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // retire takes the session out of use. Calls under way end first, but for those

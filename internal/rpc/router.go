@@ -33,7 +33,8 @@ func (s ServerInfo) target() transport.Target {
 }
 
 // Observer is told of servers as they come, go and change, and when the order in
-// which a datacenter's servers are asked is drawn anew.
+// which a datacenter's servers are asked is drawn anew. It takes note and returns: it
+// must not call the router, which holds a lock meanwhile so that news stay in order.
 type Observer interface {
 	AddServer(s ServerInfo)
 	RemoveServer(s ServerInfo)
@@ -44,6 +45,10 @@ type Observer interface {
 // datacenter is ever marked as down: each call tries, so the first contact that
 // works is the end of an outage.
 type Router struct {
+	// Nodes counts the members of the own datacenter, and is set before Run. Nil
+	// means that their number is not known.
+	Nodes func() int
+
 	own  string
 	pool *Pool
 	log  *slog.Logger
@@ -293,9 +298,7 @@ func (r *Router) failed(s ServerInfo) {
 // Run draws the order of every list anew from time to time, so that load stays
 // spread after servers came and went, and finds out who leads elsewhere.
 func (r *Router) Run(ctx context.Context) error {
-	const least = 2 * time.Minute
-	next := func() time.Duration { return least + rand.N(time.Minute) } //nolint:gosec // spreads load, hides nothing
-	t := time.NewTimer(next())
+	t := time.NewTimer(r.untilRebalance())
 	defer t.Stop()
 	for {
 		select {
@@ -305,9 +308,20 @@ func (r *Router) Run(ctx context.Context) error {
 			r.findLeader(ctx, dc)
 		case <-t.C:
 			r.Rebalance()
-			t.Reset(next())
+			t.Reset(r.untilRebalance())
 		}
 	}
+}
+
+// untilRebalance is how long the present order stays. It grows with the nodes that
+// each server has, so that in a large datacenter few move at a time.
+func (r *Router) untilRebalance() time.Duration {
+	const least, spread, each = 2 * time.Minute, time.Minute, 15625 * time.Microsecond
+	wait := least + rand.N(spread) //nolint:gosec // spreads load, hides nothing
+	if servers := len(r.Servers(r.own)); r.Nodes != nil && servers > 0 {
+		wait += time.Duration(r.Nodes()) * each / time.Duration(servers)
+	}
+	return wait
 }
 
 // Rebalance draws the order of every list anew.

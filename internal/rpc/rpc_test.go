@@ -317,6 +317,44 @@ func TestSilentConnectionIsGivenUpForARead(t *testing.T) {
 	}
 }
 
+// TestOneReadFindsOutThatAConnectionIsSilent has two reads under way when a
+// connection falls silent: the later one needs no patience of its own.
+func TestOneReadFindsOutThatAConnectionIsSilent(t *testing.T) {
+	f := newFleet(t)
+	begun := make(chan struct{}, 8) // more than there are calls
+	var mu sync.Mutex
+	calls := 0
+	Bind(f.add("a"), echo, func(ctx context.Context, _ Header, in *echoIn) (string, Meta, error) {
+		mu.Lock()
+		calls++
+		silent := calls == 2 || calls == 3
+		mu.Unlock()
+		begun <- struct{}{}
+		if silent {
+			<-ctx.Done()
+		}
+		return in.Text, Meta{}, nil
+	})
+	c := newTestPool(t, f).To(transport.Target{Addr: "a"})
+	read := func() time.Duration {
+		start := time.Now()
+		if out, _, err := echo.Call(t.Context(), c, Header{}, echoIn{"x"}); err != nil || out != "x" {
+			t.Errorf("got %q, %v", out, err)
+		}
+		return time.Since(start)
+	}
+	read()
+	<-begun
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	reading.Go(func() { read() })
+	<-begun
+	<-time.After(patience / 2)
+	if took := read(); took > patience*3/4 {
+		t.Errorf("the later read took %s", took)
+	}
+}
+
 func TestWriteIsNotRepeatedOnceItWasSent(t *testing.T) {
 	f := newFleet(t)
 	var mu sync.Mutex
