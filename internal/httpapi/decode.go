@@ -25,7 +25,7 @@ func decode[T any](q *request) (T, error) {
 		return out, api.Errorf(api.TooLarge, "Request body too large, max size: %d bytes.", maxBody)
 	}
 	if err == nil {
-		err = unmarshal(raw, &out)
+		err = Unmarshal(raw, &out)
 	}
 	if err != nil {
 		return out, api.Errorf(api.Invalid, "Request decode failed: %w", err)
@@ -33,9 +33,9 @@ func decode[T any](q *request) (T, error) {
 	return out, nil
 }
 
-// unmarshal reads JSON whose keys may be spelled in any case, and with
+// Unmarshal reads JSON whose keys may be spelled in any case, and with
 // underscores between words. A key that no field has is an error.
-func unmarshal(raw []byte, out any) error {
+func Unmarshal(raw []byte, out any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	var tree any

@@ -42,7 +42,7 @@ func FuzzRegister(f *testing.F) {
 	f.Add([]byte(`{"checks":[null,{"args":[1]}],"Check":[],"NAME":"a","name":"b","Meta":{"a_b":null}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var service api.ServiceDefinition
-		if err := unmarshal(body, &service); err == nil {
+		if err := Unmarshal(body, &service); err == nil {
 			if _, err := json.Marshal(service); err != nil {
 				t.Errorf("cannot be shown: %v", err)
 			}
@@ -52,12 +52,12 @@ func FuzzRegister(f *testing.F) {
 		d := json.NewDecoder(bytes.NewReader(body))
 		d.DisallowUnknownFields()
 		if d.Decode(&strict) == nil {
-			if err := unmarshal(body, &ours); err != nil {
+			if err := Unmarshal(body, &ours); err != nil {
 				t.Errorf("refused: %v", err)
 			}
 		}
-		_ = unmarshal(body, new(checkBody))
-		_ = unmarshal(body, new(api.Registration))
+		_ = Unmarshal(body, new(checkBody))
+		_ = Unmarshal(body, new(api.Registration))
 	})
 }
 

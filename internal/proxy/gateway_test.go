@@ -192,7 +192,7 @@ func isUnrecognized(err error) bool {
 // still: the kernel accepts for it.
 func TestAddressThatAcceptsAndIsSilentIsTriedLast(t *testing.T) {
 	silent := listen(t).Addr().String() // nobody calls Accept
-	g := start(t, Config{}, Route{Name: "remote/dc2", Match: "dc2", Addrs: []string{silent, named(t, "alive")}})
+	g := start(t, Config{DrainTimeout: time.Millisecond}, Route{Name: "remote/dc2", Match: "dc2", Addrs: []string{silent, named(t, "alive")}})
 	stuck := make([]*net.TCPConn, 2)
 	for i := range stuck { // they take turns, so one of two meets it
 		stuck[i] = g.dial(t)

@@ -15,9 +15,9 @@ import (
 const (
 	keyTimeout       = "connect_timeout_ms"
 	keyDiscovery     = "envoy_dns_discovery_type"
-	keyBind          = "envoy_mesh_gateway_bind_addresses"
-	keyBindTagged    = "envoy_mesh_gateway_bind_tagged_addresses"
-	keyNoDefaultBind = "envoy_mesh_gateway_no_default_bind"
+	keyBind          = "envoy_gateway_bind_addresses"
+	keyBindTagged    = "envoy_gateway_bind_tagged_addresses"
+	keyNoDefaultBind = "envoy_gateway_no_default_bind"
 	keyKeepalive     = "envoy_gateway_remote_tcp_enable_keepalive"
 	keyTime          = "envoy_gateway_remote_tcp_keepalive_time"
 	keyInterval      = "envoy_gateway_remote_tcp_keepalive_interval"
@@ -69,7 +69,14 @@ func parseSettings(config map[string]any) (settings, []string) {
 	}
 	var problems []string
 	for _, key := range slices.Sorted(maps.Keys(config)) {
-		parse, ok := known[strings.ToLower(key)]
+		name := strings.ToLower(key)
+		// Some had a longer name once, which registrations may still use.
+		if rest, longer := strings.CutPrefix(name, "envoy_mesh_gateway_"); longer {
+			if name = "envoy_gateway_" + rest; config[name] != nil {
+				continue
+			}
+		}
+		parse, ok := known[name]
 		if ok && config[key] != nil && !parse(config[key]) {
 			problems = append(problems, fmt.Sprintf("setting %s: %v is not valid and not used", key, config[key]))
 		}
