@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,6 +30,10 @@ import (
 const asProgram = "ISTHMUS_TEST_RUN_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if resolver := os.Getenv(ownResolver); resolver != "" {
+		fmt.Fprintln(os.Stderr, execWithResolver(resolver, os.Args[1:]))
+		os.Exit(1)
+	}
 	if os.Getenv(asProgram) != "" {
 		os.Exit(cli.Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 	}
@@ -37,13 +42,14 @@ func TestMain(m *testing.M) {
 
 // process is a child: a server, a client agent or a gateway.
 type process struct {
-	t    testing.TB
-	name string
-	args []string
-	ref  string // path of the reference's binary, or empty for ours
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
+	t        testing.TB
+	name     string
+	args     []string
+	ref      string // path of the reference's binary, or empty for ours
+	resolver string // file that says which name servers to ask, or empty for those of the machine
+	cmd      *exec.Cmd
+	log      string
+	done     chan struct{}
 }
 
 // start starts the process, or starts it again.
@@ -53,14 +59,18 @@ func (p *process) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	program := p.ref
-	if program == "" {
-		if program, err = os.Executable(); err != nil {
-			p.t.Fatal(err)
-		}
+	own, err := os.Executable()
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	p.cmd = exec.Command(program, p.args...)
-	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	program, args := cmp.Or(p.ref, own), p.args
+	env := append(os.Environ(), asProgram+"=1")
+	if p.resolver != "" {
+		program, args = own, append([]string{program}, args...)
+		env = append(env, ownResolver+"="+p.resolver)
+	}
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Env = env
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -87,14 +97,15 @@ func (p *process) signal(s syscall.Signal) {
 
 // fleet is the datacenters of one test, on loopback addresses of its own.
 type fleet struct {
-	t      testing.TB
-	dir    string
-	net    string // first two numbers of its addresses
-	ca     []byte
-	caKey  []byte
-	key    string
-	all    []*process
-	client *http.Client
+	t        testing.TB
+	dir      string
+	net      string // first two numbers of its addresses
+	ca       []byte
+	caKey    []byte
+	key      string
+	resolver string // what its processes read in place of /etc/resolv.conf, or empty
+	all      []*process
+	client   *http.Client
 }
 
 var fleets atomic.Uint32
@@ -167,7 +178,7 @@ func (f *fleet) stop() {
 
 func (f *fleet) run(name, ref string, args ...string) *process {
 	f.t.Helper()
-	p := &process{t: f.t, name: name, args: args, ref: ref, log: filepath.Join(f.dir, name+".log")}
+	p := &process{t: f.t, name: name, args: args, ref: ref, resolver: f.resolver, log: filepath.Join(f.dir, name+".log")}
 	p.start()
 	f.all = append(f.all, p)
 	return p

@@ -188,6 +188,7 @@ func (r *demoRun) furnish(binary string, isolated bool) error {
 		return err
 	}
 	r.processes = newDemoProcesses(binary, r.dir)
+	r.processes.more = r.settings
 	where := "isolated: each node is in a network namespace of its own, and only gateways are on the WAN;\n" +
 		"to join for the first time, servers of other datacenters also have a way to the gateways of dc1, and to nothing else"
 	if !isolated {

@@ -41,6 +41,8 @@ type demoNode struct {
 	lan netip.Addr // inside its datacenter
 	wan netip.Addr // towards the others; servers of the primary have none
 
+	wanPort int // of a gateway, where other datacenters reach it
+
 	// shown is the host:port by which the user reaches the HTTP API of a server.
 	shown string
 }
@@ -52,7 +54,7 @@ func (n *demoNode) at(port int) string {
 
 // outside is where other datacenters reach a gateway.
 func (n *demoNode) outside() string {
-	return net.JoinHostPort(n.wan.String(), strconv.Itoa(demoGatewayPort))
+	return net.JoinHostPort(n.wan.String(), strconv.Itoa(n.wanPort))
 }
 
 // demoDatacenter is the name of a datacenter by its number.
@@ -85,7 +87,7 @@ func demoNodes(datacenters, servers int, octet byte, isolated bool) []*demoNode 
 		for i := 1; i <= min(servers, 2); i++ {
 			nodes = append(nodes, &demoNode{
 				name: fmt.Sprintf("%s-gateway-%d", demoDatacenter(dc), i), dc: demoDatacenter(dc), number: dc,
-				lan: lastByte(network, demoGatewayLAN+i), wan: lastByte(outside, first+i),
+				lan: lastByte(network, demoGatewayLAN+i), wan: lastByte(outside, first+i), wanPort: demoGatewayPort,
 			})
 		}
 	}

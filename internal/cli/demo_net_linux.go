@@ -35,7 +35,11 @@ type isolation struct {
 	spaces   []*namespace
 	byNode   map[string]*namespace
 	switches map[string]*namespace // by datacenter; the empty name is the WAN
+	toWAN    attach
 }
+
+// attach connects a node to the WAN by a link with a name and an address.
+type attach func(ns *namespace, node *demoNode, link string, addr netip.Prefix) error
 
 // namespace is a network namespace, the thread in it and what edits it.
 type namespace struct {
@@ -54,9 +58,18 @@ const (
 	linkSwitch = "switch"
 )
 
-// newIsolation builds the network of the nodes.
+// newIsolation builds the network of the nodes, whose WAN is a switch.
 func newIsolation(nodes []*demoNode) (demoNetwork, error) {
-	n := &isolation{byNode: map[string]*namespace{}, switches: map[string]*namespace{}}
+	n := &isolation{}
+	n.toWAN = func(ns *namespace, node *demoNode, link string, addr netip.Prefix) error {
+		return ns.plug(link, n.switches[""], node.name, addr)
+	}
+	return n.built(nodes)
+}
+
+// built builds the network, or nothing.
+func (n *isolation) built(nodes []*demoNode) (demoNetwork, error) {
+	n.byNode, n.switches = map[string]*namespace{}, map[string]*namespace{}
 	if err := n.build(nodes); err != nil {
 		n.close()
 		return nil, fmt.Errorf("%w: %w", errNoNamespaces, err)
@@ -138,17 +151,17 @@ func (n *isolation) addNode(node *demoNode, all []*demoNode) error {
 		return err
 	}
 	n.byNode[node.name] = ns
-	lan, wan := n.switches[node.dc], n.switches[""]
+	lan := n.switches[node.dc]
 	if err := ns.plug(linkLAN, lan, node.name, netip.PrefixFrom(node.lan, 24)); err != nil {
 		return err
 	}
 	switch {
 	case !node.server:
-		if err := ns.plug(linkWAN, wan, node.name, netip.PrefixFrom(node.wan, 24)); err != nil {
+		if err := n.toWAN(ns, node, linkWAN, netip.PrefixFrom(node.wan, 24)); err != nil {
 			return err
 		}
 	case node.wan.IsValid():
-		if err := ns.plug(linkUp, wan, node.name, netip.PrefixFrom(node.wan, 32)); err != nil {
+		if err := n.toWAN(ns, node, linkUp, netip.PrefixFrom(node.wan, 32)); err != nil {
 			return err
 		}
 		for _, gateway := range all {

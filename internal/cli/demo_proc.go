@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,7 @@ type demoProcesses struct {
 	binary string
 	dir    string
 	space  func(*demoNode) *space
+	more   map[string]any // settings of servers beside the usual ones
 
 	// exits tells of each process that ended, unless all were stopped. Who starts
 	// processes receives from it.
@@ -140,10 +142,15 @@ func (p *demoProcesses) arguments(n *demoNode, all []*demoNode) []string {
 	}
 }
 
-// beside is the server that a gateway is registered with.
+// beside is the server that a gateway is registered with: the one with its number,
+// or the first of its datacenter.
 func beside(gateway *demoNode, all []*demoNode) *demoNode {
 	name := strings.Replace(gateway.name, "gateway", "server", 1)
-	return all[slices.IndexFunc(all, func(n *demoNode) bool { return n.name == name })]
+	at := slices.IndexFunc(all, func(n *demoNode) bool { return n.name == name })
+	if at < 0 {
+		at = slices.IndexFunc(all, func(n *demoNode) bool { return n.server && n.dc == gateway.dc })
+	}
+	return all[at]
 }
 
 func (p *demoProcesses) file(n *demoNode, suffix string) string {
@@ -288,6 +295,7 @@ func (p *demoProcesses) settings(n *demoNode, nodes []*demoNode, key string) map
 	if len(gateways) > 0 {
 		out["primary_gateways"] = gateways
 	}
+	maps.Copy(out, p.more)
 	return out
 }
 

@@ -24,6 +24,7 @@ type demoRun struct {
 	nodes     []*demoNode
 	network   demoNetwork
 	processes *demoProcesses
+	settings  map[string]any               // of servers, beside the usual ones
 	clients   map[*demoNode]*consul.Client // of servers
 	plain     map[*demoNode]*http.Client   // of gateways
 	probes    []*probe

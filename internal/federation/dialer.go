@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type Upgrader interface {
 // Times of dialling.
 const (
 	raceAfter  = 500 * time.Millisecond // a gateway that is silent for so long gets a rival
+	rounds     = 3                      // in which silent gateways are tried
 	dialLimit  = 10 * time.Second       // for connecting and the handshake, over all gateways
 	probeEvery = 2 * time.Second        // while connections go the longer way
 )
@@ -89,16 +91,21 @@ type attempt struct {
 }
 
 // race tries the gateways in order: the next at once when one fails, and beside
-// it when it is slow. The first to lead to the server wins.
+// it when it is slow. Behind the last one those that are silent are tried anew,
+// since they may have chosen a silent gateway on the other side, and will choose
+// another one. The first to lead to the server wins.
 func (d *Dialer) race(ctx context.Context, list []Candidate, name string, p transport.Proto) (net.Conn, Candidate, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan attempt, len(list)) // so that late ones do not wait for a reader
-	started, ended := 0, 0
+	results := make(chan attempt, rounds*len(list)) // so that late ones do not wait for a reader
+	list = slices.Clone(list)
+	started, ended, most := 0, 0, rounds*len(list)
+	silent := make([]int, 0, len(list)) // attempts that are under way
 	start := func() {
-		at := started
+		at, addr := started, list[started].Addr
 		started++
+		silent = append(silent, at)
 		go func() {
-			conn, err := d.tls.Upgrade(ctx, list[at].Addr, name, p)
+			conn, err := d.tls.Upgrade(ctx, addr, name, p)
 			results <- attempt{at, conn, err}
 		}()
 	}
@@ -109,12 +116,17 @@ func (d *Dialer) race(ctx context.Context, list []Candidate, name string, p tran
 	for ended < len(list) {
 		select {
 		case <-slow.C:
+			if started == len(list) && started < most && len(silent) > 0 {
+				list = append(list, list[silent[0]])
+				silent = silent[1:] // the new attempt stands for it
+			}
 			if started < len(list) {
 				start()
 				slow.Reset(raceAfter)
 			}
 		case r := <-results:
 			ended++
+			silent = slices.DeleteFunc(silent, func(at int) bool { return at == r.at })
 			if r.err == nil {
 				d.won(list, r.at, name)
 				cancel()
@@ -151,7 +163,7 @@ func discard(results <-chan attempt, n int) {
 func (d *Dialer) won(list []Candidate, winner int, name string) {
 	d.locator.succeeded(list[winner].Addr, name)
 	for _, slow := range list[:winner] {
-		if !d.locator.failedLately(slow.Addr, name) {
+		if slow != list[winner] && !d.locator.failedLately(slow.Addr, name) {
 			d.locator.failed(slow.Addr, "", errSlow)
 			d.supersede(func(r *routed) bool { return r.via == slow })
 		}

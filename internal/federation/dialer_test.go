@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,6 +208,65 @@ func TestSilentGatewayIsOvertakenAndBlamed(t *testing.T) {
 		}
 		if got := g.tried(); slices.Contains(got, "a:1") {
 			t.Error("the silent gateway is still tried first")
+		}
+	})
+}
+
+// TestSilentWayIsTriedAnew has gateways that lead every other connection to a
+// gateway of the other datacenter which is silent.
+func TestSilentWayIsTriedAnew(t *testing.T) {
+	for _, own := range [][]string{{"a:1"}, {"a:1", "b:1"}} {
+		synctest.Test(t, func(t *testing.T) {
+			g := &gateways{}
+			for _, addr := range own {
+				var turn atomic.Int32
+				g.set(addr, func(ctx context.Context, name string) error {
+					if turn.Add(1)%2 == 1 {
+						return stalls(ctx, name)
+					}
+					return nil
+				})
+			}
+			d, l := newSecondary(g, map[string]Gateways{"replicated": {Own: own}})
+			start := time.Now()
+			conn, err := dial(t, d, "dc3")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if took, want := time.Since(start), time.Duration(len(own))*raceAfter; took != want {
+				t.Errorf("with %d gateways it took %s, want %s", len(own), took, want)
+			}
+			if l.failedLately(conn.(*routed).via.Addr, "") {
+				t.Error("the gateway that led to the server is blamed for its first attempt")
+			}
+		})
+	}
+}
+
+func TestSilentGatewaysAreNotTriedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gateways{}
+		g.set("a:1", stalls) // b refuses
+		d, _ := newSecondary(g, map[string]Gateways{"replicated": {Own: []string{"a:1", "b:1"}}})
+		start := time.Now()
+		if conn, err := dial(t, d, "dc3"); err == nil {
+			_ = conn.Close()
+			t.Error("connected through silent gateways")
+		}
+		if took := time.Since(start); took != dialLimit {
+			t.Errorf("took %s, want %s", took, dialLimit)
+		}
+		silent, refused := 0, 0
+		for _, addr := range g.tried() {
+			if addr == "a:1" {
+				silent++
+			} else {
+				refused++
+			}
+		}
+		if refused != 1 || silent < rounds || silent > 2*rounds-1 {
+			t.Errorf("the one that refuses was tried %d times, the silent one %d times", refused, silent)
 		}
 	})
 }
