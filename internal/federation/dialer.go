@@ -80,7 +80,66 @@ func (d *Dialer) Dial(ctx context.Context, to transport.Target, p transport.Prot
 		return nil, fmt.Errorf("dial %s through mesh gateways: %w", name, err)
 	}
 	telemetry.Since([]string{"federation", "dial"}, start, append(by, telemetry.Label{Name: "gateway", Value: via.Addr})...)
-	return d.routed(conn, via), nil
+	return d.routed(conn, via, name), nil
+}
+
+// race tries the gateways in order: the next at once when one fails, and beside
+// it when it is slow. Behind the last one those that are silent are tried anew,
+// since they may have chosen a silent gateway on the other side, and will choose
+// another one. The first to lead to the server wins. When one has answered that it
+// does not lead there, the silent ones are not waited for beyond their second try:
+// the server may be dead, and its caller has others.
+func (d *Dialer) race(ctx context.Context, list []Candidate, name string, p transport.Proto) (net.Conn, Candidate, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &race{dialer: d, name: name, proto: p, list: slices.Clone(list), once: len(list)}
+	r.results = make(chan attempt, rounds*r.once) // so that late ones do not wait for a reader
+	r.start(ctx)
+	slow := time.NewTimer(raceAfter)
+	defer slow.Stop()
+	for r.ended < r.started {
+		select {
+		case <-slow.C:
+			if r.hopeless() {
+				for _, at := range r.silent {
+					d.blame(r.list[at], name)
+				}
+				go discard(r.results, r.started-r.ended)
+				return nil, Candidate{}, errors.Join(append(r.errs, fmt.Errorf("the other gateways: %w", errSilent))...)
+			}
+			r.again()
+			r.start(ctx)
+			slow.Reset(raceAfter)
+		case a := <-r.results:
+			r.end(a)
+			if a.err == nil {
+				d.won(r.list, a.at, name)
+				go discard(r.results, r.started-r.ended)
+				return a.conn, r.list[a.at], nil
+			}
+			r.answered = d.lost(ctx, r.list[a.at].Addr, name, a.err) || r.answered
+			r.errs = append(r.errs, a.err)
+			if ctx.Err() == nil && r.start(ctx) {
+				slow.Reset(raceAfter)
+			}
+		}
+	}
+	return nil, Candidate{}, errors.Join(r.errs...)
+}
+
+// race is where a race stands.
+type race struct {
+	dialer *Dialer
+	name   string
+	proto  transport.Proto
+
+	list           []Candidate // what was and is to be tried, in order
+	once           int         // attempts of the first round
+	started, ended int
+	silent         []int // attempts under way that nothing was tried anew for
+	results        chan attempt
+	answered       bool // a gateway said that it does not lead to the server
+	errs           []error
 }
 
 // attempt is the outcome of dialling through one gateway.
@@ -90,62 +149,37 @@ type attempt struct {
 	err  error
 }
 
-// race tries the gateways in order: the next at once when one fails, and beside
-// it when it is slow. Behind the last one those that are silent are tried anew,
-// since they may have chosen a silent gateway on the other side, and will choose
-// another one. The first to lead to the server wins.
-func (d *Dialer) race(ctx context.Context, list []Candidate, name string, p transport.Proto) (net.Conn, Candidate, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan attempt, rounds*len(list)) // so that late ones do not wait for a reader
-	list = slices.Clone(list)
-	started, ended, most := 0, 0, rounds*len(list)
-	silent := make([]int, 0, len(list)) // attempts that are under way
-	start := func() {
-		at, addr := started, list[started].Addr
-		started++
-		silent = append(silent, at)
-		go func() {
-			conn, err := d.tls.Upgrade(ctx, addr, name, p)
-			results <- attempt{at, conn, err}
-		}()
+// start makes the next attempt, if there is any left.
+func (r *race) start(ctx context.Context) bool {
+	if r.started == len(r.list) {
+		return false
 	}
-	start()
-	slow := time.NewTimer(raceAfter)
-	defer slow.Stop()
-	var errs []error
-	for ended < len(list) {
-		select {
-		case <-slow.C:
-			if started == len(list) && started < most && len(silent) > 0 {
-				list = append(list, list[silent[0]])
-				silent = silent[1:] // the new attempt stands for it
-			}
-			if started < len(list) {
-				start()
-				slow.Reset(raceAfter)
-			}
-		case r := <-results:
-			ended++
-			silent = slices.DeleteFunc(silent, func(at int) bool { return at == r.at })
-			if r.err == nil {
-				d.won(list, r.at, name)
-				cancel()
-				go discard(results, started-ended)
-				return r.conn, list[r.at], nil
-			}
-			d.lost(ctx, list[r.at].Addr, name, r.err)
-			errs = append(errs, r.err)
-			if started < len(list) && ctx.Err() == nil {
-				start()
-				slow.Reset(raceAfter)
-			} else if ctx.Err() != nil && ended == started {
-				cancel()
-				return nil, Candidate{}, errors.Join(errs...)
-			}
-		}
+	at, addr := r.started, r.list[r.started].Addr
+	r.started++
+	r.silent = append(r.silent, at)
+	go func() {
+		conn, err := r.dialer.tls.Upgrade(ctx, addr, r.name, r.proto)
+		r.results <- attempt{at, conn, err}
+	}()
+	return true
+}
+
+// again lines the gateway up that was silent longest, once all were tried.
+func (r *race) again() {
+	if r.started == len(r.list) && r.started < rounds*r.once && len(r.silent) > 0 {
+		r.list = append(r.list, r.list[r.silent[0]])
+		r.silent = r.silent[1:] // the new attempt stands for it
 	}
-	cancel()
-	return nil, Candidate{}, errors.Join(errs...)
+}
+
+// hopeless tells whether those that are silent are not worth waiting for.
+func (r *race) hopeless() bool {
+	return r.answered && r.started == len(r.list) && r.started > r.once
+}
+
+func (r *race) end(a attempt) {
+	r.ended++
+	r.silent = slices.DeleteFunc(r.silent, func(at int) bool { return at == a.at })
 }
 
 // discard closes what the losers of a race still bring.
@@ -163,26 +197,35 @@ func discard(results <-chan attempt, n int) {
 func (d *Dialer) won(list []Candidate, winner int, name string) {
 	d.locator.succeeded(list[winner].Addr, name)
 	for _, slow := range list[:winner] {
-		if slow != list[winner] && !d.locator.failedLately(slow.Addr, name) {
-			d.locator.failed(slow.Addr, "", errSlow)
-			d.supersede(func(r *routed) bool { return r.via == slow })
+		if slow != list[winner] {
+			d.blame(slow, name)
 		}
 	}
 }
 
-var errSlow = errors.New("no answer while another gateway already led to the server")
+// blame holds its silence against a gateway: connections through it give way.
+func (d *Dialer) blame(slow Candidate, name string) {
+	if !d.locator.failedLately(slow.Addr, name) {
+		d.locator.failed(slow.Addr, "", errSilent)
+		d.supersede(func(r *routed) bool { return r.via == slow })
+	}
+}
+
+var errSilent = errors.New("no answer")
 
 // lost records a failure. It is the gateway's own when it could not be connected
-// to, and else that of the way behind it.
-func (d *Dialer) lost(ctx context.Context, gateway, name string, err error) {
+// to, and else that of the way behind it, of which the gateway has answered.
+func (d *Dialer) lost(ctx context.Context, gateway, name string, err error) (answered bool) {
 	if errors.Is(context.Cause(ctx), context.Canceled) {
-		return // the caller went away
+		return false // the caller went away
 	}
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	answered = !errors.As(err, &op) || op.Op != "dial"
+	if !answered {
 		name = ""
 	}
 	d.locator.failed(gateway, name, err)
+	return answered
 }
 
 // routed is a connection through a gateway. It tells when there is a better way.
@@ -191,12 +234,17 @@ type routed struct {
 
 	dialer     *Dialer
 	via        Candidate
+	name       string // of the server behind it
 	superseded chan struct{}
 	closed     sync.Once
 }
 
 // Superseded implements rpc.Superseded.
 func (r *routed) Superseded() <-chan struct{} { return r.superseded }
+
+// Silent implements rpc.Silent. Whether the gateway or what is behind it fell
+// silent cannot be told apart, and connections that give way lose nothing.
+func (r *routed) Silent() { r.dialer.blame(r.via, "") }
 
 // Close closes the connection and forgets it.
 func (r *routed) Close() error {
@@ -209,8 +257,8 @@ func (r *routed) Close() error {
 	return r.Conn.Close() //nolint:wrapcheck // a plain wrapper
 }
 
-func (d *Dialer) routed(conn net.Conn, via Candidate) net.Conn {
-	r := &routed{Conn: conn, dialer: d, via: via, superseded: make(chan struct{})}
+func (d *Dialer) routed(conn net.Conn, via Candidate, name string) net.Conn {
+	r := &routed{Conn: conn, dialer: d, via: via, name: name, superseded: make(chan struct{})}
 	d.mu.Lock()
 	d.open[r] = struct{}{}
 	d.mu.Unlock()
@@ -225,7 +273,8 @@ func (d *Dialer) routed(conn net.Conn, via Candidate) net.Conn {
 }
 
 // Run moves connections off the primary's gateways: while any goes that way it
-// tries the own ones, and once they lead to the primary it supersedes the others.
+// tries the own ones, server by server, and supersedes those to a server that the
+// own ones lead to.
 func (d *Dialer) Run(ctx context.Context) error {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -238,39 +287,44 @@ func (d *Dialer) Run(ctx context.Context) error {
 		case <-changed:
 		case <-d.wakeProbe:
 		}
-		if d.detouring() && d.ownWorks(ctx) {
-			n := d.supersede(func(r *routed) bool { return !r.via.Own })
-			d.cfg.Log.Info("connections move to the own mesh gateways", "connections", n)
+		var probes sync.WaitGroup
+		for name := range d.detours() {
+			probes.Go(func() { d.straighten(ctx, name) })
 		}
+		probes.Wait()
 	}
 }
 
-func (d *Dialer) detouring() bool {
+// detours are the servers to which connections go through the primary's gateways.
+func (d *Dialer) detours() map[string]bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	out := map[string]bool{}
 	for r := range d.open {
 		if !r.via.Own {
-			return true
+			out[r.name] = true
 		}
 	}
-	return false
+	return out
 }
 
-// ownWorks dials the primary through the own gateways alone.
-func (d *Dialer) ownWorks(ctx context.Context) bool {
-	name := transport.Target{Datacenter: d.cfg.Primary}.ServerName(d.cfg.Domain)
+// straighten dials a server of the primary through the own gateways alone, and if
+// they lead to it supersedes its other connections. That they lead to another
+// server would say nothing: the next dial would fail and take the longer way again.
+func (d *Dialer) straighten(ctx context.Context, name string) {
 	own := d.locator.Via(false, name)
 	if len(own) == 0 {
-		return false
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	conn, _, err := d.race(ctx, own, name, transport.RPCMulti)
 	if err != nil {
-		return false
+		return
 	}
 	_ = conn.Close()
-	return true
+	n := d.supersede(func(r *routed) bool { return !r.via.Own && r.name == name })
+	d.cfg.Log.Info("connections move to the own mesh gateways", "server", name, "connections", n)
 }
 
 // supersede tells the connections that which holds true of to give way, and

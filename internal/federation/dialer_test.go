@@ -244,6 +244,81 @@ func TestSilentWayIsTriedAnew(t *testing.T) {
 	}
 }
 
+// TestDeadServerBesideASilentGateway has one gateway that answers at once that the
+// server is dead, and one that is silent: another server must be tried soon, and
+// not through the silent one.
+func TestDeadServerBesideASilentGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gateways{}
+		g.set("a:1", works)
+		d, l := newSecondary(g, map[string]Gateways{"replicated": {Own: []string{"a:1"}}})
+		stuck, err := dial(t, d, "dc3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stuck.Close()
+		g.set("a:1", stalls)
+		g.set("b:1", func(context.Context, string) error { return errors.New("handshake: EOF") })
+		l.Follow("replicated", slices.Values([]Gateways{{Own: []string{"a:1", "b:1"}}}))
+		start := time.Now()
+		if conn, err := dial(t, d, "dc3"); err == nil {
+			_ = conn.Close()
+			t.Fatal("connected to a dead server")
+		}
+		if took := time.Since(start); took > 3*raceAfter {
+			t.Errorf("took %s", took)
+		}
+		select {
+		case <-stuck.(*routed).Superseded():
+		default:
+			t.Error("a connection through the silent gateway stays in use")
+		}
+	})
+}
+
+func TestConnectionThatFellSilentTakesOthersOffItsGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gateways{}
+		g.set("a:1", works)
+		g.set("b:1", works)
+		d, _ := newSecondary(g, map[string]Gateways{"replicated": {Own: []string{"a:1", "b:1"}}})
+		by := map[string][]*routed{}
+		for len(by["a:1"]) < 2 || len(by["b:1"]) < 1 {
+			conn, err := dial(t, d, "dc3")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			r := conn.(*routed)
+			by[r.via.Addr] = append(by[r.via.Addr], r)
+		}
+		by["a:1"][0].Silent()
+		for addr, want := range map[string]bool{"a:1": true, "b:1": false} {
+			for _, r := range by[addr] {
+				select {
+				case <-r.Superseded():
+					if !want {
+						t.Errorf("a connection through %s gives way", addr)
+					}
+				default:
+					if want {
+						t.Errorf("a connection through %s stays in use", addr)
+					}
+				}
+			}
+		}
+		g.tried()
+		conn, err := dial(t, d, "dc3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		if got := g.tried(); !slices.Equal(got, []string{"b:1"}) {
+			t.Errorf("tried %v first", got)
+		}
+	})
+}
+
 func TestSilentGatewaysAreNotTriedForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gateways{}
@@ -328,6 +403,46 @@ func TestConnectionsMoveToTheOwnGatewayOnceItWorks(t *testing.T) {
 		case <-boot.Superseded():
 		case <-time.After(time.Minute):
 			t.Error("still not superseded a minute after the own gateway works")
+		}
+		cancel()
+	})
+}
+
+// TestConnectionsStayWhileTheOwnGatewayLeadsElsewhereOnly has an own gateway that
+// leads to one server of the primary and not yet to the other: who moves there would
+// come back at once, again and again.
+func TestConnectionsStayWhileTheOwnGatewayLeadsElsewhereOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := &gateways{}
+		g.set("primary:1", works)
+		var knowsAll atomic.Bool
+		g.set("own:1", func(_ context.Context, name string) error {
+			if strings.HasPrefix(name, "s1.") && !knowsAll.Load() {
+				return errors.New("EOF in the handshake")
+			}
+			return nil
+		})
+		d, _ := newSecondary(g, map[string]Gateways{"replicated": {Own: []string{"own:1"}, Primary: []string{"primary:1"}}})
+		go func() { _ = d.Run(ctx) }()
+		conn, err := dial(t, d, "dc1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		detour, _ := conn.(*routed)
+		time.Sleep(time.Minute)
+		select {
+		case <-detour.Superseded():
+			t.Error("superseded although the own gateway does not lead to that server")
+		default:
+		}
+		knowsAll.Store(true)
+		select {
+		case <-detour.Superseded():
+		case <-time.After(time.Minute):
+			t.Error("not superseded once it does")
 		}
 		cancel()
 	})

@@ -282,13 +282,15 @@ func watch[In, Out any](ctx context.Context, f *follower, m rpc.Method[In, Out],
 }
 
 // isAbsent tells whether an error says that the source has no such feature: it
-// is not built, of an older version, or switched off.
+// is not built, of an older version, switched off, or not there yet. A secondary
+// has no certificate authority before it reached the primary, for which it needs
+// its gateways.
 func isAbsent(err error) bool {
 	if api.CodeOf(err) == api.NotBuilt {
 		return true
 	}
 	text := err.Error()
-	return strings.Contains(text, "Connect must be enabled") ||
+	return strings.Contains(text, "Connect must be enabled") || strings.Contains(text, "CA has not finished initializing") ||
 		strings.Contains(text, "can't find method") || strings.Contains(text, "can't find service")
 }
 

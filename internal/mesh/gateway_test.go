@@ -61,6 +61,7 @@ func TestSourceWithoutAMeshIsEnough(t *testing.T) {
 		&rpc.RemoteError{Text: "rpc: can't find method ConnectCA.Roots"},
 		&rpc.RemoteError{Text: "rpc: can't find service ConnectCA"},
 		errors.New("Unexpected response code: 500 (Connect must be enabled in order to use this endpoint)"),
+		&rpc.RemoteError{Text: "CA has not finished initializing"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := complete()

@@ -61,9 +61,10 @@ func (v *view) same(other *view) bool {
 // protocol without its connection, clock and goroutines. It keeps names and
 // versions; bodies are those of the shared view.
 //
-// Additions and changes go out in the order of kinds: a type waits until all that
-// is new of the earlier ones has been sent, and listeners until the client has
-// asked for the endpoints of new clusters. Clusters and endpoints that are gone
+// Additions and changes go out in the order of kinds: listeners and routes wait
+// until all that is new of the earlier types has been sent, and listeners until the
+// client has asked for the endpoints of new clusters. Endpoints are sent to whoever
+// asks for them: Envoy answers for clusters only once it has those. Clusters and endpoints that are gone
 // are held back until the client has taken the listeners and routes that did
 // without them; then endpoints leave, and clusters last.
 type session struct {
@@ -174,8 +175,9 @@ func (s *session) next(now time.Time) *response {
 		return nil
 	}
 	s.resolve()
+	unanswered := false
 	for kind, sub := range s.subs {
-		if kind == listeners && s.awaits(now) {
+		if kind == listeners && (unanswered || s.awaits(now)) {
 			return nil
 		}
 		if sub == nil {
@@ -191,7 +193,10 @@ func (s *session) next(now time.Time) *response {
 		case sub.pending == nil:
 			return s.compose(now, sub, changed, gone)
 		case now.Before(sub.pending.at.Add(answerPatience)):
-			return nil
+			// A client may answer for clusters when it has their endpoints only.
+			if unanswered = true; kind != clusters {
+				return nil
+			}
 		}
 	}
 	return s.release(now)

@@ -211,6 +211,20 @@ func TestBothProtocols(t *testing.T) {
 			ack C
 			ack E
 			`,
+		"endpoints do not wait for the answer for their clusters": gateway + `
+			view C a1 b1 c1 | E a1 b1 c1 | L l2
+			< C a1 b1 c1
+			view C a1 b1 c1 d1 | E a1 b1 c1 d1 | L l3
+			ask E c
+			< E c1
+			ack C
+			< C a1 b1 c1 d1
+			ack E
+			ask E d
+			< E d1
+			< L l3
+			ack C
+			`,
 		"a change of endpoints is only that": gateway + `
 			view C a1 b1 | E a2 b1 | L l1
 			< E a2
