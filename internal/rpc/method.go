@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Flat as a method's Reply means: the fields of the answer stand beside the meta
@@ -86,6 +87,7 @@ func (m Method[In, Out]) Watch(ctx context.Context, c Caller, h Header, in In) i
 		backoff := newBackoff(minWatchWait, maxWatchWait)
 		for ctx.Err() == nil {
 			h.MinIndex = seen
+			asked := time.Now()
 			out, meta, err := m.Call(ctx, c, h, in)
 			if ctx.Err() != nil {
 				return
@@ -97,14 +99,20 @@ func (m Method[In, Out]) Watch(ctx context.Context, c Caller, h Header, in In) i
 				seen = 0
 				continue
 			}
-			backoff.reset()
-			if meta.Index == seen && seen != 0 {
-				continue // the wait was over, nothing changed
+			index := max(meta.Index, 1)
+			if index == seen {
+				// The wait was over, and nothing changed. Whoever does not wait must not be
+				// asked without pause.
+				if time.Since(asked) < minWatchWait && !backoff.wait(ctx) {
+					return
+				}
+				continue
 			}
-			if meta.Index < seen {
+			backoff.reset()
+			if index < seen {
 				seen = 0 // restored or rebuilt: read anew
 			} else {
-				seen = max(meta.Index, 1)
+				seen = index
 			}
 			if !yield(Update[Out]{out, meta}, nil) {
 				return

@@ -7,7 +7,9 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"isthmus/api"
@@ -316,10 +318,21 @@ func TestSilentConnectionIsGivenUpForARead(t *testing.T) {
 	}
 }
 
+// told is a connection that counts how often it is told that it is silent.
+type told struct {
+	net.Conn
+
+	count *atomic.Int32
+}
+
+func (c told) Silent() { c.count.Add(1) }
+
 // TestOneReadFindsOutThatAConnectionIsSilent has two reads under way when a
 // connection falls silent: the later one needs no patience of its own.
 func TestOneReadFindsOutThatAConnectionIsSilent(t *testing.T) {
 	f := newFleet(t)
+	var silences atomic.Int32
+	f.wrapped = func(c net.Conn) net.Conn { return told{c, &silences} }
 	begun := make(chan struct{}, 8) // more than there are calls
 	var mu sync.Mutex
 	calls := 0
@@ -351,6 +364,10 @@ func TestOneReadFindsOutThatAConnectionIsSilent(t *testing.T) {
 	<-time.After(patience / 2)
 	if took := read(); took > patience*9/10 {
 		t.Errorf("the later read took %s", took)
+	}
+	reading.Wait()
+	if silences.Load() == 0 {
+		t.Error("the connection was not told")
 	}
 }
 
@@ -429,6 +446,29 @@ func TestSupersededConnectionEndsAfterItsCalls(t *testing.T) {
 	close(answer)
 	if out := <-done; out != "late" {
 		t.Errorf("the call under way got %q", out)
+	}
+}
+
+// TestWatchDoesNotSpin follows a method whose answers do not wait.
+func TestWatchDoesNotSpin(t *testing.T) {
+	for _, index := range []uint64{0, 7} {
+		synctest.Test(t, func(t *testing.T) {
+			x := NewHandlers()
+			calls := 0
+			Bind(x, echo, func(context.Context, Header, *echoIn) (string, Meta, error) {
+				calls++
+				return "same", Meta{Index: index}, nil
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			told := 0
+			for range echo.Watch(ctx, x, Header{}, echoIn{}) {
+				told++
+			}
+			if told != 1 || calls > 30 {
+				t.Errorf("index %d: asked %d times in a minute and told %d times, want 30 at most and once", index, calls, told)
+			}
+		})
 	}
 }
 

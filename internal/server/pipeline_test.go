@@ -119,6 +119,24 @@ func TestBlockingReadEndsWithItsWait(t *testing.T) {
 	})
 }
 
+// TestIndexOfAFormerLifeIsNotWaitedFor reads on in a datacenter that was built anew
+// since.
+func TestIndexOfAFormerLifeIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testkit.NewServer(t)
+		at := register(t, c, "n1", "web", 80)
+		start := time.Now()
+		h := rpc.Header{MinIndex: at + 1000, MaxWait: time.Hour}
+		got, meta, err := wire.HealthServiceNodes.Call(t.Context(), c, h, wire.ServiceQuery{ServiceName: "web"})
+		if err != nil || len(got) != 1 || meta.Index != at {
+			t.Errorf("got %d instances at %d, %v; want what there is at %d", len(got), meta.Index, err, at)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("answered after %s", took)
+		}
+	})
+}
+
 func TestKVConditions(t *testing.T) {
 	c := testkit.NewServer(t)
 	apply := func(op, key, value string, index uint64) bool {
