@@ -19,6 +19,7 @@ const (
 	SerfHealth    = "serfHealth"            // the check that tells whether a node's agent is alive
 	ConsulService = "consul"                // the service every server registers
 	MeshGateway   = "mesh-gateway"          // kind of a mesh gateway
+	ConnectProxy  = "connect-proxy"         // kind of a sidecar
 	FederationKey = "consul-wan-federation" // service meta of gateways that lead to servers
 )
 
@@ -44,7 +45,7 @@ type Node struct {
 	PeerName        string `json:",omitempty"`
 	TaggedAddresses map[string]string
 	Meta            map[string]string
-	Locality        *Locality `json:",omitempty"`
+	Locality        *Locality `json:",omitempty" bexpr:"-"`
 	RaftIndex
 }
 
@@ -75,8 +76,8 @@ type NodeService struct {
 	EnableTagOverride          bool
 	Proxy                      ConnectProxyConfig
 	Connect                    ServiceConnect
-	LocallyRegisteredAsSidecar bool      `json:"-"`
-	Locality                   *Locality `json:",omitempty"`
+	LocallyRegisteredAsSidecar bool      `json:"-"          bexpr:"-"`
+	Locality                   *Locality `json:",omitempty" bexpr:"-"`
 	PeerName                   string
 	RaftIndex
 }
@@ -84,8 +85,8 @@ type NodeService struct {
 // ServiceConnect is the part of an instance that concerns the service mesh.
 type ServiceConnect struct {
 	Native         bool                `json:",omitempty"`
-	SidecarService *ServiceDefinition  `json:",omitempty"`
-	PeerMeta       *PeeringServiceMeta `json:",omitempty"`
+	SidecarService *ServiceDefinition  `json:",omitempty" bexpr:"-"`
+	PeerMeta       *PeeringServiceMeta `json:",omitempty" bexpr:"-"`
 }
 
 // PeeringServiceMeta tells how an imported instance is reached.
@@ -110,8 +111,8 @@ type HealthCheck struct {
 	Interval    string
 	Timeout     string
 	ExposedPort int
-	PeerName    string `json:",omitempty"`
-	Definition  HealthCheckDefinition
+	PeerName    string                `json:",omitempty"`
+	Definition  HealthCheckDefinition `bexpr:"-"`
 	RaftIndex
 }
 
@@ -188,8 +189,8 @@ type ServiceNode struct {
 	ServiceEnableTagOverride bool
 	ServiceProxy             ConnectProxyConfig
 	ServiceConnect           ServiceConnect
-	ServiceLocality          *Locality
-	PeerName                 string `json:",omitempty"`
+	ServiceLocality          *Locality `bexpr:"-"`
+	PeerName                 string    `json:",omitempty"`
 	RaftIndex
 }
 

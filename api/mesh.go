@@ -15,7 +15,7 @@ type ConnectProxyConfig struct {
 	MeshGateway            MeshGatewayConfig
 	Expose                 ExposeConfig
 	TransparentProxy       TransparentProxyConfig `json:",omitzero"`
-	MutualTLSMode          string                 `json:",omitempty"`
+	MutualTLSMode          string                 `json:",omitempty" bexpr:"-"`
 	AccessLogs             AccessLogsConfig       `json:",omitzero"`
 	EnvoyExtensions        []EnvoyExtension       `json:",omitempty"`
 }
@@ -67,20 +67,20 @@ type EnvoyExtension struct {
 
 // Upstream is a service that a proxy makes reachable on a local port.
 type Upstream struct {
-	DestinationType      string            `json:",omitempty"`
-	DestinationNamespace string            `json:",omitempty"`
-	DestinationPartition string            `json:",omitempty"`
-	DestinationPeer      string            `json:",omitempty"`
-	DestinationName      string            `json:",omitempty"`
-	Datacenter           string            `json:",omitempty"`
-	LocalBindAddress     string            `json:",omitempty"`
-	LocalBindPort        int               `json:",omitempty"`
-	LocalBindSocketPath  string            `json:",omitempty"`
-	LocalBindSocketMode  string            `json:",omitempty"`
-	Config               map[string]any    `json:",omitempty"`
-	MeshGateway          MeshGatewayConfig `json:",omitzero"`
-	IngressHosts         []string          `json:"-"`
-	CentrallyConfigured  bool              `json:"-"`
+	DestinationType      string
+	DestinationNamespace string `json:",omitempty"`
+	DestinationPartition string `json:",omitempty"`
+	DestinationPeer      string `json:",omitempty"`
+	DestinationName      string
+	Datacenter           string
+	LocalBindAddress     string         `json:",omitempty"`
+	LocalBindPort        int            `json:",omitempty"`
+	LocalBindSocketPath  string         `json:",omitempty"`
+	LocalBindSocketMode  string         `json:",omitempty"`
+	Config               map[string]any `json:",omitempty"`
+	MeshGateway          MeshGatewayConfig
+	IngressHosts         []string `json:"-" bexpr:"-"`
+	CentrallyConfigured  bool     `json:"-" bexpr:"-"`
 }
 
 // ServiceDefinition is what an agent is told of a service to register.

@@ -2,10 +2,13 @@ package checks
 
 import (
 	"context"
+	"crypto/tls"
+	"iter"
 	"log/slog"
 	"slices"
 
 	"isthmus/api"
+	"isthmus/internal/rpc"
 )
 
 // Runner runs one check.
@@ -17,6 +20,34 @@ type Runner interface {
 // Report takes a result: one of the states of package api and the text that goes
 // with it. A runner reports one result after the other, never two at a time.
 type Report func(status, output string)
+
+// Env is what checks need of the agent that runs them. The zero value serves all
+// kinds but aliases.
+type Env struct {
+	// MaxOutput is how many bytes of a check's output are kept at most; a
+	// definition may ask for less. Zero is 4096.
+	MaxOutput int
+
+	// TLS gives what probes over TLS begin with: whom to trust and how to
+	// introduce themselves. What it returns is never changed, and another value is
+	// returned when the material is. Nil trusts whom the system trusts.
+	TLS func() *tls.Config
+
+	// Node is the agent's own node. Aliases of other nodes follow them through
+	// Caller, those of its own services through Local.
+	Node   string
+	Local  func(ctx context.Context, service string) iter.Seq[Target]
+	Caller rpc.Caller
+	Token  string // to read the catalog with
+
+	Log *slog.Logger
+}
+
+// Target is what is known of the service or node that an alias follows.
+type Target struct {
+	Exists bool
+	Checks []*api.HealthCheck // its own and, for a service, those of its node
+}
 
 // The kinds of check, named as the protocol names them.
 const (
@@ -37,29 +68,23 @@ type kind struct {
 	name string
 	// asked tells whether a definition asks for this kind.
 	asked func(def *api.CheckType) bool
-	// build is nil for as long as the kind is not built.
-	build func(def *api.CheckType, report Report, log *slog.Logger) Runner
+	build func(def *api.CheckType, report Report, env *Env) (Runner, error)
 }
 
 // kinds are all that a definition can ask for by naming a target. One that names
 // none is a TTL check.
 func kinds() []kind {
 	return []kind{
-		{kindTCP, func(d *api.CheckType) bool { return d.TCP != "" && !d.TCPUseTLS }, newTCP},
-		{kindTCP + " with TLS", func(d *api.CheckType) bool { return d.TCP != "" && d.TCPUseTLS }, nil},
-		{kindHTTP, func(d *api.CheckType) bool { return d.HTTP != "" }, nil},
-		{kindUDP, func(d *api.CheckType) bool { return d.UDP != "" }, nil},
-		{kindGRPC, func(d *api.CheckType) bool { return d.GRPC != "" }, nil},
-		{kindH2Ping, func(d *api.CheckType) bool { return d.H2PING != "" }, nil},
-		{kindOS, func(d *api.CheckType) bool { return d.OSService != "" }, nil},
-		{kindDocker, func(d *api.CheckType) bool { return d.DockerContainerID != "" }, nil},
-		{kindScript, func(d *api.CheckType) bool { return len(d.ScriptArgs) > 0 && d.DockerContainerID == "" }, nil},
-		{kindAlias, func(d *api.CheckType) bool { return d.AliasNode != "" || d.AliasService != "" }, nil},
+		{kindTCP, func(d *api.CheckType) bool { return d.TCP != "" }, newTCP},
+		{kindHTTP, func(d *api.CheckType) bool { return d.HTTP != "" }, newHTTP},
+		{kindUDP, func(d *api.CheckType) bool { return d.UDP != "" }, newUDP},
+		{kindGRPC, func(d *api.CheckType) bool { return d.GRPC != "" }, newGRPC},
+		{kindH2Ping, func(d *api.CheckType) bool { return d.H2PING != "" }, newH2Ping},
+		{kindOS, func(d *api.CheckType) bool { return d.OSService != "" }, newOSService},
+		{kindDocker, func(d *api.CheckType) bool { return len(d.ScriptArgs) > 0 && d.DockerContainerID != "" }, newDocker},
+		{kindScript, func(d *api.CheckType) bool { return len(d.ScriptArgs) > 0 && d.DockerContainerID == "" }, newScript},
+		{kindAlias, func(d *api.CheckType) bool { return d.AliasNode != "" || d.AliasService != "" }, newAlias},
 	}
-}
-
-func ttlKind() kind {
-	return kind{kindTTL, nil, func(def *api.CheckType, report Report, _ *slog.Logger) Runner { return newTTL(def, report) }}
 }
 
 // kindOf returns the kind that a valid definition asks for.
@@ -69,28 +94,31 @@ func kindOf(def *api.CheckType) kind {
 			return k
 		}
 	}
-	return ttlKind()
+	return kind{kindTTL, nil, newTTL}
 }
 
 // Type returns the protocol's name of the kind of a check.
-func Type(def *api.CheckType) string {
-	if def.TCP != "" {
-		return kindTCP // with TLS or without
-	}
-	return kindOf(def).name
-}
+func Type(def *api.CheckType) string { return kindOf(def).name }
+
+// RunsCommands tells whether a check runs commands that its definition names, on
+// this node or in a container.
+func RunsCommands(def *api.CheckType) bool { return len(def.ScriptArgs) > 0 }
 
 // New returns a runner for def. It fails with api.Invalid when the definition
-// cannot be right, and with api.NotBuilt for a kind that does not exist here.
-func New(def api.CheckType, report Report, log *slog.Logger) (Runner, error) {
+// cannot be right, and with api.NotBuilt for a kind that this operating system
+// does not have.
+func New(def api.CheckType, report Report, env Env) (Runner, error) {
 	if err := Validate(&def); err != nil {
 		return nil, err
 	}
-	k := kindOf(&def)
-	if k.build == nil {
-		return nil, api.Errorf(api.NotBuilt, "check %q: %s checks are not built yet", def.CheckID, k.name)
+	env.Log = env.Log.With("check", def.CheckID)
+	if env.MaxOutput <= 0 {
+		env.MaxOutput = maxOutput
 	}
-	return k.build(&def, report, log.With("check", def.CheckID)), nil
+	if def.OutputMaxSize > 0 {
+		env.MaxOutput = min(env.MaxOutput, def.OutputMaxSize)
+	}
+	return kindOf(&def).build(&def, report, &env)
 }
 
 // Validate tells what is wrong with a definition. The texts that the protocol
@@ -112,6 +140,8 @@ func Validate(def *api.CheckType) error {
 		return invalid("Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks")
 	case len(asked) == 0 && def.TTL <= 0:
 		return invalid("TTL must be > 0 for TTL checks")
+	case len(asked) > 0 && !probed && def.TTL > 0:
+		return invalid("TTL must be not be set for Alias checks")
 	case def.OutputMaxSize < 0:
 		return invalid("MaxOutputMaxSize must be positive")
 	case def.FailuresBeforeWarning > def.FailuresBeforeCritical:

@@ -16,7 +16,8 @@ import (
 	"isthmus/api"
 )
 
-var silent = slog.New(slog.DiscardHandler)
+// quiet is the least that checks need.
+var quiet = Env{Log: slog.New(slog.DiscardHandler)}
 
 // results collects what a check reports, with the time since the start.
 type results struct {
@@ -81,7 +82,7 @@ func TestTCPFirstRunsAtOnceAndFollowsThePort(t *testing.T) {
 	}
 	address := l.Addr().String()
 	got := make(chan string, 10)
-	r, err := New(api.CheckType{CheckID: "c", TCP: address, Interval: seconds(1)}, func(s, o string) { got <- s + " " + o }, silent)
+	r, err := New(api.CheckType{CheckID: "c", TCP: address, Interval: seconds(1)}, func(s, o string) { got <- s + " " + o }, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestTCPFirstRunsAtOnceAndFollowsThePort(t *testing.T) {
 
 func TestTCPTargetWithoutPortIsCritical(t *testing.T) {
 	got := make(chan string, 1)
-	r, err := New(api.CheckType{TCP: "127.0.0.1", Interval: seconds(60)}, func(s, o string) { got <- s + " " + o }, silent)
+	r, err := New(api.CheckType{TCP: "127.0.0.1", Interval: seconds(60)}, func(s, o string) { got <- s + " " + o }, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +116,13 @@ func TestTCPTargetWithoutPortIsCritical(t *testing.T) {
 	}
 }
 
+// steady is a poll whose first interval is a whole one.
+func steady(def *api.CheckType, probe func(context.Context) (string, string), report Report) *poll {
+	p := newPoll(def, probe, report, &quiet)
+	p.part = func(whole time.Duration) time.Duration { return whole }
+	return p
+}
+
 func TestPollKeepsIntervalAndTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := newResults()
@@ -122,7 +130,7 @@ func TestPollKeepsIntervalAndTimeout(t *testing.T) {
 			<-ctx.Done()
 			return api.Critical, "timeout"
 		}
-		stop := run(t, newPoll(&api.CheckType{Interval: seconds(5), Timeout: seconds(2)}, hangs, got.report, silent))
+		stop := run(t, steady(&api.CheckType{Interval: seconds(5), Timeout: seconds(2)}, hangs, got.report))
 		advance(13 * time.Second)
 		got.expect(t, "2s critical timeout", "9s critical timeout")
 		advance(2 * time.Second) // a probe is under way now
@@ -141,15 +149,72 @@ func TestServiceThatComesUpLaterPassesSoon(t *testing.T) {
 			}
 			return api.Passing, "open"
 		}
-		defer run(t, newPoll(&api.CheckType{Interval: seconds(10)}, late, got.report, silent))()
+		defer run(t, steady(&api.CheckType{Interval: seconds(10)}, late, got.report))()
 		advance(21*time.Second + 500*time.Millisecond)
 		// Of the failures in the first interval the first alone counts.
 		got.expect(t, "0s critical refused", "1s passing open", "11s passing open", "21s passing open")
 	})
 }
 
+func TestChecksThatBeginTogetherPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const checks = 200
+		var mu sync.Mutex
+		start, at := time.Now(), map[time.Duration]int{}
+		for range checks {
+			runs := 0
+			p := newPoll(&api.CheckType{Interval: seconds(10)}, func(context.Context) (string, string) {
+				mu.Lock()
+				defer mu.Unlock()
+				if runs++; runs == 3 {
+					at[time.Since(start)/time.Second]++
+				}
+				return api.Passing, ""
+			}, func(string, string) {}, &quiet)
+			defer run(t, p)()
+		}
+		advance(30 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		total := 0
+		for second, n := range at {
+			total += n
+			if second < 10 || second > 20 || n > checks/4 {
+				t.Errorf("%d checks ran the third time in second %d", n, second)
+			}
+		}
+		if total != checks {
+			t.Errorf("%d checks ran three times, want %d", total, checks)
+		}
+	})
+}
+
+func TestFailingProbesAreFewInTheFirstInterval(t *testing.T) {
+	for want, start := range map[int]func(*api.CheckType, func(context.Context) (string, string), Report, *Env) *poll{
+		1 + 19 + 1: newPoll, 1 + 3 + 1: newCommandPoll,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			got, probes := newResults(), 0
+			fails := func(context.Context) (string, string) {
+				probes++
+				return api.Critical, "no"
+			}
+			p := start(&api.CheckType{Interval: seconds(10)}, fails, got.report, &quiet)
+			p.part = func(whole time.Duration) time.Duration { return whole }
+			stop := run(t, p)
+			advance(10*time.Second + time.Millisecond)
+			stop()
+			got.expect(t, "0s critical no", "10s critical no")
+			// The last of the early ones falls together with the end of the interval.
+			if probes != want && probes != want+1 {
+				t.Errorf("%d probes in an interval, want %d", probes, want)
+			}
+		})
+	}
+}
+
 func TestPollDefaults(t *testing.T) {
-	p := newPoll(&api.CheckType{Interval: api.Duration(time.Millisecond), Timeout: -1}, nil, func(string, string) {}, silent)
+	p := newPoll(&api.CheckType{Interval: api.Duration(time.Millisecond), Timeout: -1}, nil, func(string, string) {}, &quiet)
 	if p.interval != time.Second || p.timeout != 10*time.Second {
 		t.Errorf("got interval %v and timeout %v", p.interval, p.timeout)
 	}
@@ -173,7 +238,7 @@ func TestThresholds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := "-"
 			def := api.CheckType{SuccessBeforePassing: c.passing, FailuresBeforeWarning: c.warning, FailuresBeforeCritical: c.critical}
-			th := newThreshold(&def, func(status, _ string) { got = status[:1] }, silent)
+			th := newThreshold(&def, func(status, _ string) { got = status[:1] }, quiet.Log)
 			var all strings.Builder
 			for _, probe := range c.probes {
 				got = "-"
@@ -190,7 +255,7 @@ func TestThresholds(t *testing.T) {
 func TestTTLExpiresAndUpdatesReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := newResults()
-		r, err := New(api.CheckType{TTL: seconds(10)}, got.report, silent)
+		r, err := New(api.CheckType{TTL: seconds(10)}, got.report, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +280,7 @@ func TestTTLExpiresAndUpdatesReset(t *testing.T) {
 func TestTTLResumesWithItsOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := newResults()
-		r, err := New(api.CheckType{TTL: seconds(1)}, got.report, silent)
+		r, err := New(api.CheckType{TTL: seconds(1)}, got.report, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +294,7 @@ func TestTTLResumesWithItsOutput(t *testing.T) {
 func TestTTLCutsLongOutput(t *testing.T) {
 	for _, limit := range []int{0, 10} {
 		var got string
-		r, err := New(api.CheckType{TTL: seconds(1), OutputMaxSize: limit}, func(_, o string) { got = o }, silent)
+		r, err := New(api.CheckType{TTL: seconds(1), OutputMaxSize: limit}, func(_, o string) { got = o }, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,39 +327,43 @@ func TestDefinitionsThatCannotBe(t *testing.T) {
 		{api.CheckType{TCP: "a:1", TTL: 1}, interval},
 		{api.CheckType{TTL: 1, Interval: 1}, "Interval and TTL cannot both be specified"},
 		{api.CheckType{TCP: "a:1", HTTP: "http://a", Interval: 1}, "it asks for more than one kind: tcp and http"},
+		{api.CheckType{AliasService: "a", TTL: 1}, "TTL must be not be set for Alias checks"},
+		{api.CheckType{DockerContainerID: "a", Interval: 1}, "TTL must be > 0 for TTL checks"},
+		{api.CheckType{ScriptArgs: []string{"a"}}, interval},
+		{api.CheckType{DockerContainerID: "a", ScriptArgs: []string{"a"}}, interval},
+		{api.CheckType{OSService: "-a", Interval: 1}, `OSService "-a" is not the name of a service`},
 		{api.CheckType{TTL: 1, OutputMaxSize: -1}, "MaxOutputMaxSize must be positive"},
 		{api.CheckType{TCP: "a:1", Interval: 1, FailuresBeforeWarning: 2, FailuresBeforeCritical: 1}, "FailuresBeforeWarning can't be higher than FailuresBeforeCritical"},
 	} {
-		_, err := New(c.def, nil, silent)
+		_, err := New(c.def, nil, quiet)
 		if api.CodeOf(err) != api.Invalid || err.Error() != "Invalid check: "+c.want {
 			t.Errorf("%+v: got %v, want %s", c.def, err, c.want)
 		}
 	}
 }
 
-func TestUnbuiltKindsNameThemselves(t *testing.T) {
+func TestTypes(t *testing.T) {
 	for want, def := range map[string]api.CheckType{
-		"http":         {HTTP: "http://a", Interval: 1},
-		"udp":          {UDP: "a:1", Interval: 1},
-		"grpc":         {GRPC: "a:1", Interval: 1},
-		"h2ping":       {H2PING: "a:1", Interval: 1},
-		"os_service":   {OSService: "a", Interval: 1},
-		"docker":       {DockerContainerID: "a", ScriptArgs: []string{"x"}, Interval: 1},
-		"script":       {ScriptArgs: []string{"x"}, Interval: 1},
-		"alias":        {AliasService: "x"},
-		"tcp with TLS": {TCP: "a:1", TCPUseTLS: true, Interval: 1},
+		"ttl":        {TTL: 1},
+		"tcp":        {TCP: "a:1", TCPUseTLS: true, Interval: 1},
+		"http":       {HTTP: "http://a", Interval: 1},
+		"udp":        {UDP: "a:1", Interval: 1},
+		"grpc":       {GRPC: "a:1", Interval: 1},
+		"h2ping":     {H2PING: "a:1", Interval: 1},
+		"os_service": {OSService: "a", Interval: 1},
+		"docker":     {DockerContainerID: "a", ScriptArgs: []string{"x"}, Interval: 1},
+		"script":     {ScriptArgs: []string{"x"}, Interval: 1},
+		"alias":      {AliasService: "x"},
 	} {
-		def.CheckID = "the-check"
-		_, err := New(def, nil, silent)
-		if api.CodeOf(err) != api.NotBuilt || err.Error() != `check "the-check": `+want+` checks are not built yet` {
-			t.Errorf("%s: got %v", want, err)
+		if got := Type(&def); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
-		if kind, _, _ := strings.Cut(want, " "); Type(&def) != kind {
-			t.Errorf("type is %s, want %s", Type(&def), kind)
+		if _, err := New(def, nil, quiet); err != nil {
+			t.Errorf("%s: %v", want, err)
 		}
-	}
-	if got := Type(&api.CheckType{TTL: 1}); got != "ttl" {
-		t.Errorf("type is %s, want ttl", got)
+		if got := RunsCommands(&def); got != (want == "docker" || want == "script") {
+			t.Errorf("%s runs commands: %v", want, got)
+		}
 	}
 }
 
@@ -302,7 +371,7 @@ func TestRunEndsWithoutErrorWhenTheContextDoes(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
 	for _, def := range []api.CheckType{{TTL: seconds(1)}, {TCP: "127.0.0.1:1", Interval: seconds(1)}} {
-		r, err := New(def, func(s, o string) { t.Errorf("reported %s %s", s, o) }, silent)
+		r, err := New(def, func(s, o string) { t.Errorf("reported %s %s", s, o) }, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}

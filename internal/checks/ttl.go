@@ -9,8 +9,8 @@ import (
 	"isthmus/api"
 )
 
-// maxOutput is how many bytes of output are kept unless the definition says
-// otherwise.
+// maxOutput is how many bytes of output are kept unless something else is asked
+// for.
 const maxOutput = 4096
 
 // TTL is a check whose state comes from outside, and which is critical when
@@ -29,13 +29,11 @@ type TTL struct {
 	output   string
 }
 
-func newTTL(def *api.CheckType, report Report) *TTL {
-	t := &TTL{ttl: time.Duration(def.TTL), max: def.OutputMaxSize, report: report, moved: make(chan struct{}, 1)}
-	if t.max == 0 {
-		t.max = maxOutput
-	}
-	t.deadline = time.Now().Add(t.ttl)
-	return t
+func newTTL(def *api.CheckType, report Report, env *Env) (Runner, error) {
+	ttl := time.Duration(def.TTL)
+	return &TTL{
+		ttl: ttl, max: env.MaxOutput, report: report, moved: make(chan struct{}, 1), deadline: time.Now().Add(ttl),
+	}, nil
 }
 
 // Update reports a state and starts the time anew. It may be called whether the

@@ -5,6 +5,13 @@ func member(name, addr string, status int, tags map[string]string) map[string]an
 	return map[string]any{"Name": name, "Addr": addr, "Port": 8301, "Status": status, "Tags": tags}
 }
 
+// at is a node's coordinate, as a node sends it.
+func at(node string, where float64) map[string]any {
+	return map[string]any{"Node": node, "Segment": "", "Coord": map[string]any{
+		"Vec": []float64{where, 0, 0, 0, 0, 0, 0, 0}, "Error": 1.5, "Adjustment": 0.0001, "Height": 0.00001,
+	}}
+}
+
 // oddAnswers have what a healthy small cluster does not show.
 var oddAnswers = map[string]any{
 	"GET /v1/agent/members": []any{
@@ -39,7 +46,12 @@ var oddAnswers = map[string]any{
 	},
 	"GET /v1/catalog/datacenters": []string{"dc2", "dc1"},
 	"GET /v1/agent/self": map[string]any{
-		"Config": map[string]any{}, "Stats": map[string]any{"agent": map[string]any{"b": "1", "a": "2"}, "z": map[string]any{}},
+		"Config": map[string]any{"NodeName": "b", "Datacenter": "dc2"}, "Stats": map[string]any{"agent": map[string]any{"b": "1", "a": "2"}, "z": map[string]any{}},
+	},
+	"GET /v1/coordinate/nodes": []any{at("a", 0.001), at("b", -0.0023)},
+	"GET /v1/coordinate/datacenters": []any{
+		map[string]any{"Datacenter": "dc1", "AreaID": "wan", "Coordinates": []any{at("a", 0)}},
+		map[string]any{"Datacenter": "dc2", "AreaID": "wan", "Coordinates": []any{at("b", 0.2)}},
 	},
 	"GET /v1/connect/ca/configuration": map[string]any{
 		"Provider": "consul", "Config": map[string]any{"RootCertTTL": "87600h", "LeafCertTTL": "<72h>"}, "CreateIndex": 5, "ModifyIndex": 9,

@@ -163,18 +163,17 @@ func (e *Env) runCommand(ctx context.Context, c *Command, args []string, help bo
 		e.Args = args
 		return b.Run(ctx, e)
 	}
-	if err := b.parse(args); err != nil {
-		if _, ok := errors.AsType[usageError](err); ok {
-			return failf("%w\n\n%s", err, e.usage(b))
-		}
-		return err
+	err := b.parse(args)
+	if err == nil && c.online {
+		err = e.connect(&b.http)
 	}
-	if c.online {
-		if err := e.connect(&b.http); err != nil {
-			return err
-		}
+	if err == nil {
+		err = b.Run(ctx, e)
 	}
-	return b.Run(ctx, e)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return failf("%w\n\n%s", err, e.usage(b))
+	}
+	return err
 }
 
 func (e *Env) notBuilt(name string) error {

@@ -30,6 +30,7 @@ func commands() []Command {
 		command[members]("members", "List the members of a cluster."),
 		command[monitor]("monitor", "Follow the log of a node."),
 		command[reload]("reload", "Tell a node to read its settings again."),
+		command[rtt]("rtt", "Estimate the round-trip time between two nodes."),
 		group("services", "Register and deregister services with a node."),
 		command[servicesDeregister]("services deregister", "Deregister services."),
 		command[servicesRegister]("services register", "Register services."),
@@ -56,7 +57,7 @@ func commands() []Command {
 // commands below it.
 var notYet = []string{
 	"acl", "config", "connect ca set-config", "connect expose", "connect proxy", "connect redirect-traffic",
-	"debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "maint", "operator", "peering", "rtt",
+	"debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "maint", "operator", "peering",
 	"services export", "snapshot", "troubleshoot", "watch",
 }
 

@@ -21,6 +21,7 @@ const (
 	demoLANPort     = 8301
 	demoWANPort     = 8302
 	demoHTTPPort    = 8500
+	demoGRPCPort    = 8502
 	demoGatewayPort = 8443
 	demoAdminPort   = 19000
 )
@@ -42,6 +43,9 @@ type demoNode struct {
 	wan netip.Addr // towards the others; servers of the primary have none
 
 	wanPort int // of a gateway, where other datacenters reach it
+
+	envoy string   // of a gateway that is an Envoy: its binary
+	flags []string // of a gateway beside the usual ones
 
 	// shown is the host:port by which the user reaches the HTTP API of a server.
 	shown string

@@ -135,11 +135,17 @@ func (p *demoProcesses) arguments(n *demoNode, all []*demoNode) []string {
 	if n.server {
 		return []string{"agent", "-config-file", p.file(n, ".json")}
 	}
-	return []string{
-		"connect", "gateway", "-register", "-expose-servers", "-service", "mesh-gateway", "-proxy-id", n.name,
-		"-address", n.at(demoGatewayPort), "-wan-address", n.outside(), "-drain-time", "1s",
-		"-admin-bind", n.at(demoAdminPort), "-http-addr", "http://" + beside(n, all).at(demoHTTPPort),
+	agent := beside(n, all)
+	flags := append([]string{
+		"-register", "-expose-servers", "-service", "mesh-gateway", "-proxy-id", n.name,
+		"-address", n.at(demoGatewayPort), "-wan-address", n.outside(),
+		"-admin-bind", n.at(demoAdminPort), "-http-addr", "http://" + agent.at(demoHTTPPort),
+	}, n.flags...)
+	if n.envoy == "" {
+		return append([]string{"connect", "gateway", "-drain-time", "1s"}, flags...)
 	}
+	kind := []string{"connect", "envoy", "-gateway", "mesh", "-envoy-binary", n.envoy, "-grpc-addr", agent.at(demoGRPCPort)}
+	return append(kind, flags...)
 }
 
 // beside is the server that a gateway is registered with: the one with its number,
@@ -264,7 +270,11 @@ func (p *demoProcesses) prepare(nodes []*demoNode) error {
 func (p *demoProcesses) settings(n *demoNode, nodes []*demoNode, key string) map[string]any {
 	type object = map[string]any
 	var peers, gateways []string
+	grpc := -1
 	for _, other := range nodes {
+		if other.envoy != "" && beside(other, nodes) == n {
+			grpc = demoGRPCPort
+		}
 		switch {
 		case other.server && other.dc == n.dc && other != n:
 			peers = append(peers, other.at(demoLANPort))
@@ -277,7 +287,7 @@ func (p *demoProcesses) settings(n *demoNode, nodes []*demoNode, key string) map
 		"data_dir": p.file(n, ""), "bind_addr": n.lan.String(), "advertise_addr": n.lan.String(), "client_addr": n.lan.String(),
 		"bootstrap_expect": len(peers) + 1, "encrypt": key, "log_level": "info",
 		"ports": object{
-			"server": demoServerPort, "serf_lan": demoLANPort, "serf_wan": demoWANPort, "http": demoHTTPPort, "dns": -1, "grpc": -1, "grpc_tls": -1,
+			"server": demoServerPort, "serf_lan": demoLANPort, "serf_wan": demoWANPort, "http": demoHTTPPort, "dns": -1, "grpc": grpc, "grpc_tls": -1,
 		},
 		"connect":     object{"enabled": true, "enable_mesh_gateway_wan_federation": true},
 		"performance": object{"raft_multiplier": 1},

@@ -22,6 +22,8 @@ var transcriptLines = []string{
 	"kv get -token=t k", "kv export k", `kv import -prefix=p [{"key":"/x","value":""}]`, `kv import -prefix=/p/ [{"key":"x"}]`,
 	"services register -name=a", "services register -name=a -namespace=n", "services register web.hcl",
 	"services deregister -id=a", "services deregister web.hcl", "connect ca get-config", "connect ca get-config -datacenter=dc2 x",
+	"rtt a", "rtt a b", "rtt b A", "rtt a none", "rtt none a", "rtt seg a", "rtt -wan a.dc1", "rtt -wan a.dc1 b.dc2", "rtt -wan a b",
+	"rtt -wan a.dc9 a.dc1", "rtt -wan a.dc1.x a.dc1",
 }
 
 // TestTranscript compares what commands print and ask with what the reference did,

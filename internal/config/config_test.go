@@ -284,6 +284,9 @@ func TestEachKeyIsReadAndChecked(t *testing.T) {
 			val = `["` + text + `"]`
 		case "object":
 			val = `{"a": "b"}`
+			if f.typ.Elem() == durationType {
+				val = `{"a": "9h"}`
+			}
 		}
 		for _, c := range []struct {
 			val  string

@@ -116,6 +116,7 @@ func (l *loader) resolveAddresses() {
 	s.RetryJoin = l.templates("retry_join", s.RetryJoin)
 	s.RetryJoinWAN = l.templates("retry_join_wan", s.RetryJoinWAN)
 	s.PrimaryGateways = l.templates("primary_gateways", s.PrimaryGateways)
+	s.Recursors = l.templates("recursors", s.Recursors)
 	l.resolveListen()
 }
 

@@ -169,8 +169,6 @@ func TestHarmlessKeysOnlyWarn(t *testing.T) {
 		{`{"connect": {"ca_config": {"csr_max_per_second": 50}}}`, "connect.ca_config.csr_max_per_second"},
 		{`{"config_entries": {"bootstrap": [{"kind": "proxy-defaults"}]}}`, "config_entries.bootstrap"},
 		{`{"ui": true}`, "ui"},
-		{`{"enable_script_checks": true}`, "script checks"},
-		{`{"recursors": ["8.8.8.8"]}`, "recursors"},
 	} {
 		r, err := load(t, "a.json", c.text)
 		if err != nil {
@@ -200,6 +198,37 @@ func TestAllMistakesAreToldAtOnceWithoutSecrets(t *testing.T) {
 	for _, where := range []string{"a.json:1: foo", "a.json:3: server", "a.json:4: datacenter", "a.json:2: encrypt"} {
 		if !strings.Contains(err.Error(), where) {
 			t.Errorf("%q is not in %q", where, lines)
+		}
+	}
+}
+
+func TestSettingsOfChecks(t *testing.T) {
+	for _, c := range []struct {
+		text          string
+		args          []string
+		all, own, tls bool
+		size          int
+	}{
+		{"", nil, false, false, false, 4096},
+		{"", []string{"-dev"}, false, false, false, 4096},
+		{"enable_script_checks = true\ncheck_output_max_size = 10", nil, true, false, false, 10},
+		{"enable_local_script_checks = true\nenable_agent_tls_for_checks = true", nil, false, true, true, 4096},
+		{"", []string{"-enable-script-checks", "-check_output_max_size=1"}, true, false, false, 1},
+		{"enable_script_checks = true", []string{"-enable-script-checks=false", "-enable-local-script-checks"}, false, true, false, 4096},
+	} {
+		r, err := load(t, "a.hcl", c.text, c.args...)
+		if err != nil {
+			t.Errorf("%q %v: %v", c.text, c.args, err)
+			continue
+		}
+		s := r.Settings
+		if s.EnableScriptChecks != c.all || s.EnableLocalScriptChecks != c.own || s.EnableAgentTLSForChecks != c.tls || s.CheckOutputMaxSize != c.size {
+			t.Errorf("%q %v: got %v, %v, %v, %d", c.text, c.args, s.EnableScriptChecks, s.EnableLocalScriptChecks, s.EnableAgentTLSForChecks, s.CheckOutputMaxSize)
+		}
+	}
+	for _, size := range []string{"0", "-1"} {
+		if _, err := load(t, "a.hcl", "check_output_max_size = "+size); err == nil || !strings.Contains(err.Error(), "check_output_max_size") {
+			t.Errorf("size %s: got %v", size, err)
 		}
 	}
 }

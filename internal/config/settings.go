@@ -71,10 +71,19 @@ type Settings struct {
 	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval"  default:"30s"        reload:"yes" doc:"How often the need for a snapshot is checked."`
 	RaftTrailingLogs      int           `conf:"raft_trailing_logs"      default:"10240"      reload:"yes" doc:"Log entries that are kept after a snapshot."`
 
-	CheckUpdateInterval time.Duration `conf:"check_update_interval" default:"5m"    reload:"no"                             doc:"How long a changed check output may wait before the servers are told."`
-	DiscardCheckOutput  bool          `conf:"discard_check_output"  reload:"yes"    doc:"Do not keep the output of checks."`
-	EnableDebug         bool          `conf:"enable_debug"          dev:"true"      reload:"yes"                            doc:"Serve profiling endpoints over HTTP."`
-	PIDFile             string        `conf:"pid_file"              flag:"pid-file" reload:"no"                             doc:"File that the process id is written to."`
+	CheckUpdateInterval time.Duration `conf:"check_update_interval" default:"5m"                 reload:"no"                             doc:"How long a changed check output may wait before the servers are told."`
+	DiscardCheckOutput  bool          `conf:"discard_check_output"  reload:"yes"                 doc:"Do not keep the output of checks."`
+	CheckOutputMaxSize  int           `conf:"check_output_max_size" flag:"check_output_max_size" default:"4096"                          reload:"no"                                                                 doc:"Bytes of a check's output that are kept at most."`
+
+	EnableScriptChecks      bool `conf:"enable_script_checks"        flag:"enable-script-checks"       reload:"no"                                                                                                   doc:"Run checks that are commands, also those that anybody registers with the HTTP API: who reaches it can run what they like."`
+	EnableLocalScriptChecks bool `conf:"enable_local_script_checks"  flag:"enable-local-script-checks" reload:"no"                                                                                                   doc:"Run checks that are commands if configuration files define them."`
+	EnableAgentTLSForChecks bool `conf:"enable_agent_tls_for_checks" reload:"no"                       doc:"Use the CA and the certificate of tls.internal_rpc for checks over TLS too; else the CAs of the system."`
+
+	EnableDebug bool   `conf:"enable_debug" dev:"true"      reload:"yes" doc:"Serve profiling endpoints over HTTP."`
+	PIDFile     string `conf:"pid_file"     flag:"pid-file" reload:"no"  doc:"File that the process id is written to."`
+
+	Recursors []string  `conf:"recursors"  flag:"recursor" reload:"yes" doc:"Addresses, with a port or without, of the DNS servers that are asked for names outside domain and alt_domain."`
+	DNSConfig DNSConfig `conf:"dns_config"`
 
 	HTTPConfig HTTPConfig `conf:"http_config"`
 	Telemetry  Telemetry  `conf:"telemetry"`
@@ -200,6 +209,39 @@ type GossipWAN struct {
 	ProbeTimeout   time.Duration `conf:"probe_timeout"   default:"3s"    dev:"100ms" reload:"no"                                        doc:"Time for the answer to a probe."`
 	SuspicionMult  int           `conf:"suspicion_mult"  default:"6"     dev:"3"     reload:"no"                                        doc:"Factor on the time that a suspect has to answer."`
 	RetransmitMult int           `conf:"retransmit_mult" default:"4"     reload:"no" doc:"Factor on how often a message is sent again."`
+}
+
+// DNSConfig shapes the answers of DNS.
+type DNSConfig struct {
+	AllowStale bool          `conf:"allow_stale" default:"true"   reload:"yes" doc:"Let any server answer, not the leader alone."`
+	MaxStale   time.Duration `conf:"max_stale"   default:"87600h" reload:"yes" doc:"Age up to which such an answer is used; the leader is asked for newer ones."`
+
+	NodeTTL    time.Duration            `conf:"node_ttl"    default:"0s" reload:"yes"                                                                                                                      doc:"TTL of the records of nodes."`
+	ServiceTTL map[string]time.Duration `conf:"service_ttl" reload:"yes" doc:"TTL of the records of services by name; * at the end of a name stands for any rest, and the longest name that fits decides."`
+
+	OnlyPassing    bool `conf:"only_passing"     reload:"yes" doc:"Leave out instances with a check that warns; those with a critical one always are."`
+	UDPAnswerLimit int  `conf:"udp_answer_limit" default:"3"  reload:"yes"                                                                             doc:"Records in an answer over UDP to who does not take more than 512 bytes; 0 is no limit."`
+	ARecordLimit   int  `conf:"a_record_limit"   default:"0"  reload:"yes"                                                                             doc:"Addresses in any answer; 0 is no limit."`
+
+	EnableTruncate              bool `conf:"enable_truncate"                 reload:"yes"   doc:"Mark answers that are not whole, so that who asks may ask again over TCP."`
+	DisableCompression          bool `conf:"disable_compression"             reload:"yes"   doc:"Write names in answers in full."`
+	EnableAdditionalNodeMetaTXT bool `conf:"enable_additional_node_meta_txt" default:"true" reload:"yes"                                                                    doc:"Add TXT records of a node's metadata to answers about other types."`
+
+	UseCache    bool          `conf:"use_cache"     reload:"yes" doc:"Let the agent's cache answer."`
+	CacheMaxAge time.Duration `conf:"cache_max_age" default:"0s" reload:"yes"                        doc:"Age up to which an answer of the cache is used; 0s is any."`
+
+	RecursorStrategy string        `conf:"recursor_strategy" default:"sequential" reload:"yes" doc:"Order in which recursors are asked: sequential or random."`
+	RecursorTimeout  time.Duration `conf:"recursor_timeout"  default:"2s"         reload:"yes" doc:"Time for the answer of a recursor."`
+
+	SOA DNSSOA `conf:"soa"`
+}
+
+// DNSSOA are the figures of the SOA record, in seconds.
+type DNSSOA struct {
+	Refresh int `conf:"refresh" default:"3600"  reload:"yes" doc:"Seconds after which secondary servers look for changes."`
+	Retry   int `conf:"retry"   default:"600"   reload:"yes" doc:"Seconds after which they try again."`
+	Expire  int `conf:"expire"  default:"86400" reload:"yes" doc:"Seconds after which they stop answering."`
+	MinTTL  int `conf:"min_ttl" default:"0"     reload:"yes" doc:"Seconds for which it may be remembered that a name does not exist."`
 }
 
 // HTTPConfig shapes the answers of the HTTP API.

@@ -58,12 +58,12 @@ var unbuiltKeys = []unbuilt{
 		acl_agent_master_token acl_agent_token acl_master_token acl_replication_token acl_token acl_ttl
 		acl_enforce_version_8 enable_acl_replication`},
 	{class: harmless, keys: `advertise_addr_ipv4 advertise_addr_ipv6 advertise_addr_wan_ipv4 advertise_addr_wan_ipv6
-		advertise_reconnect_timeout auto_reload_config recursors server_name protocol`},
+		advertise_reconnect_timeout auto_reload_config server_name protocol`},
 	{class: harmless, keys: `auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses
 		auto_config.dns_sans auto_config.ip_sans auto_config.authorization.static.* auto_encrypt.dns_san auto_encrypt.ip_san`},
 	{class: harmless, keys: `autopilot.cleanup_dead_servers autopilot.last_contact_threshold autopilot.max_trailing_logs
 		autopilot.min_quorum autopilot.server_stabilization_time`},
-	{class: harmless, keys: `cache.entry_fetch_max_burst cache.entry_fetch_rate check_output_max_size
+	{class: harmless, keys: `cache.entry_fetch_max_burst cache.entry_fetch_rate
 		check_deregister_interval_min check_reap_interval ae_interval sync_coordinate_interval_min
 		sync_coordinate_rate_target session_ttl_min default_query_time max_query_time discovery_max_stale`},
 	{class: harmless, keys: `cloud.client_id cloud.client_secret cloud.hostname cloud.auth_url cloud.scada_address
@@ -77,13 +77,7 @@ var unbuiltKeys = []unbuilt{
 		revision version version_prerelease version_metadata build_date`},
 	{class: harmless, keys: `disable_anonymous_signature disable_coordinates disable_host_node_id
 		disable_http_unprintable_char_filter disable_keyring_file disable_remote_exec disable_update_check
-		enable_agent_tls_for_checks enable_central_service_config enable_local_script_checks enable_script_checks
-		enable_syslog syslog_facility`},
-	{class: harmless, keys: `dns_config.allow_stale dns_config.a_record_limit dns_config.disable_compression
-		dns_config.enable_truncate dns_config.max_stale dns_config.node_ttl dns_config.only_passing
-		dns_config.recursor_strategy dns_config.recursor_timeout dns_config.service_ttl.* dns_config.udp_answer_limit
-		dns_config.use_cache dns_config.cache_max_age dns_config.enable_additional_node_meta_txt
-		dns_config.soa.refresh dns_config.soa.retry dns_config.soa.expire dns_config.soa.min_ttl`},
+		enable_central_service_config enable_syslog syslog_facility`},
 	{class: harmless, keys: `http_config.use_cache http_config.max_header_bytes`},
 	{class: harmless, keys: `limits.request_limits.read_rate limits.request_limits.write_rate`},
 	{class: harmless, keys: `performance.grpc_keepalive_interval performance.grpc_keepalive_timeout`},
@@ -133,17 +127,13 @@ var unbuiltFlags = []struct{ name, key, doc string }{
 	{"serf-wan-allowed-cidrs", "serf_wan_allowed_cidrs", "not built yet: refused"},
 	{"segment", "segment", "not built: refused"},
 	{"auto-reload-config", "auto_reload_config", noEffect},
-	{"check_output_max_size", "check_output_max_size", noEffect},
 	{"default-query-time", "default_query_time", noEffect},
 	{"max-query-time", "max_query_time", noEffect},
 	{"disable-host-node-id", "disable_host_node_id", noEffect},
 	{"disable-keyring-file", "disable_keyring_file", noEffect},
-	{"enable-local-script-checks", "enable_local_script_checks", noEffect},
-	{"enable-script-checks", "enable_script_checks", noEffect},
 	{"non-voting-server", "non_voting_server", "not built: refused"},
 	{"read-replica", "read_replica", "not built: refused"},
 	{"protocol", "protocol", noEffect},
-	{"recursor", "recursors", noEffect},
 	{"syslog", "enable_syslog", noEffect},
 	{"ui", "ui", noEffect},
 	{"ui-content-path", "ui_content_path", noEffect},
@@ -152,8 +142,8 @@ var unbuiltFlags = []struct{ name, key, doc string }{
 
 // boolFlags are those of them that need no value.
 var boolFlags = []string{
-	"auto-reload-config", "disable-host-node-id", "disable-keyring-file", "enable-local-script-checks",
-	"enable-script-checks", "non-voting-server", "read-replica", "syslog", "ui",
+	"auto-reload-config", "disable-host-node-id", "disable-keyring-file", "non-voting-server", "read-replica",
+	"syslog", "ui",
 }
 
 // unbuiltUnder lists the keys without a field that stand right under a path.
@@ -214,10 +204,6 @@ func (d *decoder) judge(u unbuilt, path string, e entry) {
 			what, cure = "is a feature of the reference's enterprise edition", "remove it"
 		}
 		d.problems.add(d.at(e.line), path, what, cure)
-		return
-	}
-	if (path == "enable_script_checks" || path == "enable_local_script_checks") && u.effective(e.val) {
-		d.warnings = append(d.warnings, d.at(e.line)+": "+path+": script checks are not built yet and will not be run")
 		return
 	}
 	d.ignored = append(d.ignored, path)

@@ -45,6 +45,7 @@ func (l *loader) validate() {
 	l.validateTLS()
 	l.validateGossip()
 	l.validateNumbers()
+	l.validateDNS()
 	l.validateDefinitions()
 	l.noteWithoutEffect()
 }
@@ -55,13 +56,10 @@ func (l *loader) noteWithoutEffect() {
 	s := l.settings
 	for path, on := range map[string]bool{
 		"translate_wan_addrs":            s.TranslateWANAddrs,
-		"alt_domain":                     s.AltDomain != "",
 		"limits.rpc_rate":                s.Limits.RPCRate >= 0,
 		"limits.rpc_max_burst":           true,
 		"limits.txn_max_req_len":         true,
 		"limits.https_handshake_timeout": true,
-		"ports.dns":                      s.Ports.DNS > 0,
-		"addresses.dns":                  s.Addresses.DNS != "",
 	} {
 		if on && l.isSet(path) {
 			l.ignored = append(l.ignored, path)
@@ -275,8 +273,8 @@ func (s *Settings) GossipKey() []byte {
 // signed are the numbers that may be negative, or are checked elsewhere.
 var signed = []string{"log_rotate_max_files", "bootstrap_expect"}
 
-// positive matches the pauses and factors that cannot be 0.
-var positive = regexp.MustCompile(`^gossip_|interval(_wan)?$`)
+// positive matches the pauses, factors and sizes that cannot be 0.
+var positive = regexp.MustCompile(`^gossip_|interval(_wan)?$|^check_output_max_size$`)
 
 // validateNumbers refuses negative numbers and durations, and a pause of none
 // where a loop would run without any.

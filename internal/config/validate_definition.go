@@ -67,7 +67,4 @@ func (l *loader) validateCheck(owner string, c *CheckDefinition) {
 	case c.Status != "" && !slices.Contains([]string{"passing", "warning", "critical", "maintenance"}, c.Status):
 		wrong("has a check with the status "+quote(c.Status), "write passing, warning or critical")
 	}
-	if len(c.Args) > 0 {
-		l.warnf("%s: %s: script checks are not built yet and will not be run", c.Source, owner)
-	}
 }

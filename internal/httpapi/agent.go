@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"isthmus/api"
+	"isthmus/internal/filter"
 	"isthmus/internal/gossip"
 	"isthmus/internal/telemetry"
 )
@@ -109,8 +110,9 @@ func agentMembers(q *request) error {
 	if v := q.query.Get("segment"); v != "" && v != "_all" {
 		return api.Errorf(api.Internal, "Network segments are not supported in this version of Consul")
 	}
-	if q.has("filter") {
-		return errNoFilter
+	keep, err := keeping(q, &q.api.filters.members)
+	if err != nil {
+		return err
 	}
 	pool, err := q.pool()
 	if err != nil {
@@ -120,14 +122,38 @@ func agentMembers(q *request) error {
 		return err
 	}
 	members := pool.Members()
-	out := make([]member, len(members))
+	out := make([]member, 0, len(members))
 	for i := range members {
-		out[i] = memberOf(&members[i])
+		if m := memberOf(&members[i]); keep(&m) {
+			out = append(out, m)
+		}
 	}
 	return q.json(out)
 }
 
-var errNoFilter = api.Errorf(api.NotBuilt, "filter expressions are not built yet")
+// filters are the expressions that this node itself evaluates, compiled.
+type filters struct {
+	members  filter.Cache[member]
+	services filter.Cache[api.NodeService]
+	checks   filter.Cache[api.HealthCheck]
+}
+
+// keeping is what tells whether a row is wanted: the expression in ?filter, or
+// nothing. Its error is the server's in the reference, too.
+func keeping[T any](q *request, known *filter.Cache[T]) (func(*T) bool, error) {
+	expression := q.query.Get("filter")
+	if expression == "" {
+		return func(*T) bool { return true }, nil
+	}
+	if err := filter.Check(expression); err != nil {
+		return nil, api.Errorf(api.Invalid, "%w", err)
+	}
+	f, err := known.Compile(expression)
+	if err != nil {
+		return nil, calledError{err}
+	}
+	return f.Match, nil
+}
 
 func agentJoin(q *request) error {
 	if q.has("wan") && q.api.cfg.Federated {

@@ -104,8 +104,9 @@ type Metrics interface {
 
 // API answers HTTP requests.
 type API struct {
-	cfg   Config
-	table table
+	cfg     Config
+	table   table
+	filters filters
 }
 
 // New makes an API from what a node is made of.

@@ -64,9 +64,6 @@ func TestUnbuiltRoutesNameThemselves(t *testing.T) {
 	if w := do(t, a, "PUT", "/v1/kv/a?acquire=x", "v"); w.Code != http.StatusNotImplemented || !strings.Contains(w.Body.String(), "sessions") {
 		t.Errorf("acquire: got %d %q", w.Code, w.Body)
 	}
-	if w := do(t, a, "GET", "/v1/catalog/nodes?near=_agent", ""); w.Code != http.StatusNotImplemented {
-		t.Errorf("near: got %d %q", w.Code, w.Body)
-	}
 }
 
 func TestQueryOptionsReachTheServers(t *testing.T) {
@@ -110,10 +107,11 @@ func TestServiceQueryReachesTheServers(t *testing.T) {
 		got = *in
 		return nil, rpc.Meta{}, nil
 	})
-	do(t, New(config(f)), "GET", "/v1/health/service/a%20b/c?tag=x&tag=y&node-meta=k:v:w&node-meta=z", "")
+	do(t, New(config(f)), "GET", "/v1/health/service/a%20b/c?tag=x&tag=y&node-meta=k:v:w&node-meta=z&near=_agent&merge-central-config", "")
 	want := wire.ServiceQuery{
 		ServiceName: "a b/c", ServiceTags: []string{"x", "y"}, TagFilter: true,
 		NodeMetaFilters: map[string]string{"k": "v:w", "z": ""},
+		Source:          wire.Source{Datacenter: "dc1", Node: "n1"}, MergeCentralConfig: true,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"testing"
 
 	"isthmus/api"
 	"isthmus/internal/rpc"
+	"isthmus/internal/testkit"
 	"isthmus/internal/wire"
 )
 
@@ -73,5 +76,27 @@ func instance(i int) api.CheckServiceNode {
 			{Node: node, CheckID: "serfHealth", Name: "Serf Health Status", Status: "passing", Output: "Agent alive and reachable", ServiceTags: []string{}},
 			{Node: node, CheckID: "service:" + id, Name: "Service 'web' check", Status: "passing", Output: "HTTP GET http://10.0.0.1:8080/health: 200 OK Output: ok", ServiceID: id, ServiceName: "web", ServiceTags: []string{"v1", "blue"}, Type: "http", Interval: "10s"},
 		},
+	}
+}
+
+// BenchmarkFilteredHealth asks a server with 100 instances for all of them, for half
+// and for one.
+func BenchmarkFilteredHealth(b *testing.B) {
+	servers := testkit.NewServer(b)
+	for i := range 100 {
+		c := instance(i)
+		c.Service.Meta["half"] = strconv.Itoa(i % 2)
+		in := api.Registration{
+			Node: c.Node.Node, Address: c.Node.Address, TaggedAddresses: c.Node.TaggedAddresses, NodeMeta: c.Node.Meta,
+			Service: c.Service, Checks: c.Checks,
+		}
+		if _, _, err := wire.CatalogRegister.Call(b.Context(), servers, rpc.Header{}, in); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, filter := range map[string]string{"none": "", "all": `"v1" in Service.Tags`, "half": "Service.Meta.half == 1", "one": `Node.Node == "node-7"`} {
+		b.Run(name, func(b *testing.B) {
+			benchmark(b, servers, "/v1/health/service/web?filter="+url.QueryEscape(filter))
+		})
 	}
 }

@@ -24,7 +24,7 @@ func (q *request) named(what string) (string, error) {
 }
 
 func dcQuery(q *request) (wire.DCQuery, error) {
-	return wire.DCQuery{NodeMetaFilters: q.nodeMeta()}, nil
+	return wire.DCQuery{Source: q.source(), NodeMetaFilters: q.nodeMeta()}, nil
 }
 
 func nodeQuery(q *request) (wire.NodeQuery, error) {
@@ -36,19 +36,38 @@ func stateQuery(q *request) (wire.StateQuery, error) {
 	if q.rest == "" {
 		return wire.StateQuery{}, api.Errorf(api.Invalid, "Missing check state")
 	}
-	return wire.StateQuery{State: q.rest, NodeMetaFilters: q.nodeMeta()}, nil
+	return wire.StateQuery{State: q.rest, Source: q.source(), NodeMetaFilters: q.nodeMeta()}, nil
 }
 
 func serviceQuery(q *request) (wire.ServiceQuery, error) {
 	name, err := q.named("service")
 	in := wire.ServiceQuery{
-		ServiceName: name, NodeMetaFilters: q.nodeMeta(), MergeCentralConfig: q.has("merge-central-config"),
+		ServiceName: name, Source: q.source(), NodeMetaFilters: q.nodeMeta(), MergeCentralConfig: q.has("merge-central-config"),
 	}
 	if q.has("tag") {
 		in.ServiceTags = q.query["tag"]
 		in.TagFilter = true
 	}
 	return in, err
+}
+
+// connectQuery asks for the instances that take the mesh traffic of a service.
+func connectQuery(q *request) (wire.ServiceQuery, error) {
+	in, err := serviceQuery(q)
+	in.Connect = true
+	return in, err
+}
+
+// ingressQuery asks for the gateways that let traffic for a service into the mesh.
+func ingressQuery(q *request) (wire.ServiceQuery, error) {
+	in, err := serviceQuery(q)
+	in.Ingress = true
+	return in, err
+}
+
+func gatewayQuery(q *request) (wire.ServiceQuery, error) {
+	name, err := q.named("gateway")
+	return wire.ServiceQuery{ServiceName: name}, err
 }
 
 // tagged renders the services with their tags, which are never null.

@@ -93,7 +93,8 @@ func spell(v any, t reflect.Type) (any, error) {
 	return v, nil
 }
 
-func spellStruct(v map[string]any, t reflect.Type) (any, error) {
+// fieldsOf returns the fields of a struct by their names in lower case.
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 	fields := map[string]reflect.StructField{}
 	for _, f := range reflect.VisibleFields(t) {
 		if f.Anonymous || f.Tag.Get("json") == "-" {
@@ -103,6 +104,11 @@ func spellStruct(v map[string]any, t reflect.Type) (any, error) {
 			fields[strings.ToLower(f.Name)] = f
 		}
 	}
+	return fields
+}
+
+func spellStruct(v map[string]any, t reflect.Type) (any, error) {
+	fields := fieldsOf(t)
 	out := make(map[string]any, len(v))
 	for _, key := range slices.Sorted(maps.Keys(v)) {
 		name := strings.ToLower(strings.ReplaceAll(key, "_", ""))
@@ -127,7 +133,19 @@ func spellStruct(v map[string]any, t reflect.Type) (any, error) {
 		}
 		out[f.Name] = spelled
 	}
+	if t == reflect.TypeFor[api.CheckType]() || t == reflect.TypeFor[checkBody]() {
+		assume(out)
+	}
 	return out, nil
+}
+
+// assume fills in what a check that says nothing of it has: a ping over HTTP/2
+// uses TLS.
+func assume(check map[string]any) {
+	target, _ := check["H2PING"].(string)
+	if _, said := check["H2PingUseTLS"]; target != "" && !said {
+		check["H2PingUseTLS"] = true
+	}
 }
 
 // aliases are old names of fields.

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"isthmus/api"
+	"isthmus/internal/filter"
 	"isthmus/internal/rpc"
+	"isthmus/internal/wire"
 )
 
 // has tells whether a parameter is there, with a value or without.
@@ -63,13 +65,14 @@ func (q *request) read() (rpc.Header, error) {
 		}
 		h.AllowStale = h.AllowStale || !h.Consistent
 	}
+	if err := filter.Check(h.Filter); err != nil {
+		return h, api.Errorf(api.Invalid, "%w", err)
+	}
 	switch {
 	case h.AllowStale && h.Consistent:
 		return h, api.Errorf(api.Invalid, "Cannot specify ?stale with ?consistent, conflicting semantics.")
 	case h.UseCache && h.Consistent:
 		return h, api.Errorf(api.Invalid, "Cannot specify ?cached with ?consistent, conflicting semantics.")
-	case q.query.Get("near") != "":
-		return h, api.Errorf(api.NotBuilt, "sorting by distance (?near) is not built yet")
 	case q.query.Get("peer") != "":
 		return h, api.Errorf(api.NotBuilt, "reading what was imported from a peer (?peer) is not built yet")
 	}
@@ -107,6 +110,18 @@ func (q *request) cacheControl(h *rpc.Header) error {
 		}
 	}
 	return nil
+}
+
+// source is the node to sort an answer by the distance from, of ?near.
+func (q *request) source() wire.Source {
+	node := q.query.Get("near")
+	switch node {
+	case "":
+		return wire.Source{}
+	case "_agent":
+		node = q.api.cfg.Node
+	}
+	return wire.Source{Datacenter: q.api.cfg.Datacenter, Node: node}
 }
 
 // nodeMeta is what the metadata of a node must hold, from ?node-meta=key:value.

@@ -32,11 +32,53 @@ type agentService struct {
 	Datacenter        string
 }
 
-// agentProxy leaves out the mode of a proxy that has none.
+// agentProxy leaves out more of what is not set than the catalog does.
 type agentProxy struct {
-	api.ConnectProxyConfig
+	DestinationServiceName string                     `json:",omitempty"`
+	DestinationServiceID   string                     `json:",omitempty"`
+	LocalServiceAddress    string                     `json:",omitempty"`
+	LocalServicePort       int                        `json:",omitempty"`
+	LocalServiceSocketPath string                     `json:",omitempty"`
+	Mode                   string                     `json:",omitempty"`
+	TransparentProxy       api.TransparentProxyConfig `json:",omitzero"`
+	AccessLogs             api.AccessLogsConfig       `json:",omitzero"`
+	EnvoyExtensions        []api.EnvoyExtension       `json:",omitempty"`
+	Config                 map[string]any             `json:",omitempty"`
+	Upstreams              []agentUpstream            `json:",omitempty"`
+	MeshGateway            api.MeshGatewayConfig
+	Expose                 api.ExposeConfig
+	MutualTLSMode          string `json:",omitempty"`
+}
 
-	Mode string `json:",omitempty"`
+// agentUpstream is api.Upstream but for what it leaves out.
+type agentUpstream struct {
+	DestinationType      string         `json:",omitempty"`
+	DestinationNamespace string         `json:",omitempty"`
+	DestinationPartition string         `json:",omitempty"`
+	DestinationPeer      string         `json:",omitempty"`
+	DestinationName      string         `json:",omitempty"`
+	Datacenter           string         `json:",omitempty"`
+	LocalBindAddress     string         `json:",omitempty"`
+	LocalBindPort        int            `json:",omitempty"`
+	LocalBindSocketPath  string         `json:",omitempty"`
+	LocalBindSocketMode  string         `json:",omitempty"`
+	Config               map[string]any `json:",omitempty"`
+	MeshGateway          api.MeshGatewayConfig
+	IngressHosts         []string `json:"-"`
+	CentrallyConfigured  bool     `json:"-"`
+}
+
+func agentProxyOf(p *api.ConnectProxyConfig) *agentProxy {
+	out := &agentProxy{
+		DestinationServiceName: p.DestinationServiceName, DestinationServiceID: p.DestinationServiceID,
+		LocalServiceAddress: p.LocalServiceAddress, LocalServicePort: p.LocalServicePort, LocalServiceSocketPath: p.LocalServiceSocketPath,
+		Mode: p.Mode, TransparentProxy: p.TransparentProxy, AccessLogs: p.AccessLogs, EnvoyExtensions: p.EnvoyExtensions,
+		Config: p.Config, MeshGateway: p.MeshGateway, Expose: p.Expose, MutualTLSMode: p.MutualTLSMode,
+	}
+	for _, u := range p.Upstreams {
+		out.Upstreams = append(out.Upstreams, agentUpstream(u))
+	}
+	return out
 }
 
 func (a *API) agentService(s *api.NodeService) agentService {
@@ -55,7 +97,7 @@ func (a *API) agentService(s *api.NodeService) agentService {
 		out.Weights = *s.Weights
 	}
 	if s.Kind != "" {
-		out.Proxy = &agentProxy{s.Proxy, s.Proxy.Mode}
+		out.Proxy = agentProxyOf(&s.Proxy)
 	}
 	if s.Connect.Native {
 		out.Connect = &s.Connect
@@ -64,13 +106,16 @@ func (a *API) agentService(s *api.NodeService) agentService {
 }
 
 func agentServices(q *request) error {
-	if q.has("filter") {
-		return errNoFilter
+	keep, err := keeping(q, &q.api.filters.services)
+	if err != nil {
+		return err
 	}
 	all := q.api.cfg.Local.Services()
 	out := make(map[string]agentService, len(all))
 	for id, s := range all {
-		out[id] = q.api.agentService(s)
+		if keep(s) {
+			out[id] = q.api.agentService(s)
+		}
 	}
 	return q.json(out)
 }
@@ -128,12 +173,16 @@ func serviceHash(s agentService) (string, error) {
 }
 
 func agentChecks(q *request) error {
-	if q.has("filter") {
-		return errNoFilter
+	keep, err := keeping(q, &q.api.filters.checks)
+	if err != nil {
+		return err
 	}
 	all := q.api.cfg.Local.Checks()
 	out := make(map[string]*api.HealthCheck, len(all))
 	for id, c := range all {
+		if !keep(c) {
+			continue
+		}
 		if c.ServiceTags == nil {
 			shown := *c
 			shown.ServiceTags = []string{}

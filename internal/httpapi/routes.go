@@ -26,13 +26,22 @@ func routes() []route {
 		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, byHand(appendServiceNode))},
 		{get, "/v1/catalog/node/", "A node and its instances by id.", read(wire.CatalogNodeServices, nodeQuery, byID)},
 		{get, "/v1/catalog/node-services/", "A node and its instances as a list.", read(wire.CatalogNodeServiceList, nodeQuery, inOrder)},
+		{get, "/v1/catalog/connect/", "Instances that take the mesh traffic of a service: its sidecars, and itself where it needs none.", read(wire.CatalogServiceNodes, connectQuery, byHand(appendServiceNode))},
+		{get, "/v1/catalog/gateway-services/", "Services that a gateway leads to.", read(wire.CatalogGatewayServices, gatewayQuery, listed)},
 		{put, "/v1/catalog/register", "Puts a node, an instance and checks into the catalog, past the agents.", catalogRegister},
 		{put, "/v1/catalog/deregister", "Takes a node, an instance or a check out of the catalog, past the agents.", catalogDeregister},
 
 		{get, "/v1/health/service/", "Instances of a service with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, serviceQuery, serviceHealth)},
+		{get, "/v1/health/connect/", "Instances that take the mesh traffic of a service, with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, connectQuery, serviceHealth)},
+		{get, "/v1/health/ingress/", "Gateways that let traffic for a service into the mesh, with their nodes and checks.", read(wire.HealthServiceNodes, ingressQuery, serviceHealth)},
 		{get, "/v1/health/checks/", "Checks of the instances of a service.", read(wire.HealthServiceChecks, serviceQuery, byHand(appendCheck))},
 		{get, "/v1/health/node/", "Checks of a node and its instances.", read(wire.HealthNodeChecks, nodeQuery, byHand(appendCheck))},
 		{get, "/v1/health/state/", "Checks in a state: passing, warning, critical, or any.", read(wire.HealthChecksInState, stateQuery, byHand(appendCheck))},
+
+		{get, "/v1/coordinate/datacenters", "Where the servers of each datacenter stand in the network, in round-trip time.", coordinateDatacenters},
+		{get, "/v1/coordinate/nodes", "Where the nodes of a datacenter stand in the network, in round-trip time.", coordinateNodes},
+		{get, "/v1/coordinate/node/", "Where a node stands in the network, in round-trip time.", coordinateNode},
+		{put, "/v1/coordinate/update", "Tells where a node stands in the network.", coordinateUpdate},
 
 		{get, "/v1/kv/", "An entry of the key-value store; all below a prefix with ?recurse; keys alone with ?keys; the bare value with ?raw.", kvGet},
 		{put, "/v1/kv/", "Writes an entry; with ?cas only if it last changed at that index.", kvPut},
@@ -108,8 +117,8 @@ func root(q *request) error {
 const unbuiltPatterns = `
 	/v1/agent/connect/ /v1/agent/health/service/ /v1/agent/host /v1/agent/maintenance /v1/agent/metrics/stream
 	/v1/agent/service/maintenance/ /v1/agent/token/ /v1/agent/version
-	/v1/catalog/connect/ /v1/catalog/gateway-services/ /v1/config /v1/config/ /v1/connect/ /v1/coordinate/
-	/v1/discovery-chain/ /v1/event/ /v1/exported-services /v1/health/connect/ /v1/health/ingress/
+	/v1/config /v1/config/ /v1/connect/
+	/v1/discovery-chain/ /v1/event/ /v1/exported-services
 	/v1/imported-services /v1/internal/ui/ /v1/internal/acl/ /v1/internal/service-virtual-ip /v1/operator/
 	/v1/peering /v1/peering/ /v1/peerings /v1/query /v1/query/ /v1/session/ /v1/snapshot /v1/txn`
 

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,10 @@ type Config struct {
 	// until it is pushed. Zero does not wait.
 	CheckUpdateInterval time.Duration
 	DiscardOutput       bool // keep no output of checks
+	MaxCheckOutput      int  // bytes of output of a check that are kept; zero is 4096
+
+	Scripts  Scripts            // whose checks may run commands
+	CheckTLS func() *tls.Config // see checks.Env; may be nil
 
 	Log *slog.Logger
 }
@@ -71,6 +76,7 @@ type Agent struct {
 	checks    map[string]*check
 	unstarted []*check
 	followers map[string]map[chan struct{}]struct{} // by id of a service
+	aliases   map[string]map[chan struct{}]struct{} // as followers, of its checks
 	// What was removed here and may still be in the catalog.
 	goneServices map[string]gone
 	goneChecks   map[string]gone
@@ -122,6 +128,7 @@ func New(cfg Config) (*Agent, error) {
 		node:     nodeInfo{tagged: cfg.TaggedAddresses, meta: cfg.Meta},
 		services: map[string]*service{}, checks: map[string]*check{},
 		goneServices: map[string]gone{}, goneChecks: map[string]gone{}, followers: map[string]map[chan struct{}]struct{}{},
+		aliases: map[string]map[chan struct{}]struct{}{},
 	}
 	if err := a.load(); err != nil {
 		return nil, fmt.Errorf("load services and checks: %w", err)

@@ -160,6 +160,7 @@ func (a *Agent) putCheck(c *check) {
 		old.origin = c.origin
 		if !reflect.DeepEqual(&row, old.row) {
 			old.row, old.synced = &row, false
+			a.tellAliases(c.of)
 		}
 		return
 	default:
@@ -173,6 +174,7 @@ func (a *Agent) putCheck(c *check) {
 	}
 	a.checks[id] = c
 	a.unstarted = append(a.unstarted, c)
+	a.tellAliases(c.of)
 }
 
 // dropCheck takes a check out. The caller holds a.mu.
@@ -183,6 +185,7 @@ func (a *Agent) dropCheck(id string) {
 	}
 	c.halt()
 	delete(a.checks, id)
+	a.tellAliases(c.of)
 	a.goneChecks[id] = gone{token: a.tokenOf(c.of), serviceID: c.of}
 }
 
@@ -216,6 +219,9 @@ func (a *Agent) report(c *check, status, output string) {
 	row.Status, row.Output = status, output
 	c.row = &row
 	turned := old.Status != status
+	if turned || status != api.Passing {
+		a.tellAliases(c.of)
+	}
 	switch {
 	case turned || first || !c.synced || a.cfg.CheckUpdateInterval <= 0:
 		c.synced = false

@@ -218,9 +218,14 @@ func (a *Agent) newCheck(def api.CheckType, of *api.NodeService, from origin) (*
 	case def.Status != "" && !validStatus(def.Status):
 		return nil, api.Errorf(api.Invalid, "Bad check status")
 	}
-	runner, err := checks.New(def, func(status, output string) { a.report(c, status, output) }, a.log)
+	runner, err := checks.New(def, func(status, output string) { a.report(c, status, output) }, a.checkEnv())
 	if err != nil {
 		return nil, err
+	}
+	if checks.RunsCommands(&def) {
+		if err := a.cfg.Scripts.allow(from); err != nil {
+			return nil, err
+		}
 	}
 	c.runner = runner
 	c.row = &api.HealthCheck{

@@ -46,8 +46,9 @@ func (a *Agent) Follow(ctx context.Context, id string) iter.Seq[*api.NodeService
 	}
 }
 
-// tell wakes the followers of a service. The caller holds a.mu.
+// tell wakes the followers of a service and of its checks. The caller holds a.mu.
 func (a *Agent) tell(id string) {
+	a.tellAliases(id)
 	for changed := range a.followers[id] {
 		signal(changed)
 	}

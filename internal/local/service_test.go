@@ -113,7 +113,12 @@ func TestServicesThatCannotBe(t *testing.T) {
 		{api.ServiceDefinition{Name: "w", Connect: &api.ServiceConnect{SidecarService: &api.ServiceDefinition{}}}, api.NotBuilt, "connect.sidecar_service is not built yet"},
 		{api.ServiceDefinition{Name: "w", Check: api.CheckType{TCP: "x:1"}}, api.Invalid, "Invalid check: Interval must be > 0"},
 		{api.ServiceDefinition{Name: "w", Check: api.CheckType{TTL: 1, Status: "x"}}, api.Invalid, "Status for checks must 'passing', 'warning', 'critical'"},
-		{api.ServiceDefinition{Name: "w", Check: api.CheckType{HTTP: "http://x", Interval: 1}}, api.NotBuilt, `check "service:w": http checks are not built yet`},
+		{api.ServiceDefinition{Name: "w", Check: api.CheckType{HTTP: "http://x"}}, api.Invalid, "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"},
+		{
+			api.ServiceDefinition{Name: "w", Checks: []*api.CheckType{{TTL: 1}, {ScriptArgs: []string{"x"}, Interval: 1}}},
+			api.Internal,
+			"Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
+		},
 	} {
 		err := a.AddService(c.def, false)
 		if err == nil || api.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.want) {
@@ -134,7 +139,8 @@ func TestChecksThatCannotBe(t *testing.T) {
 		"1 Bad check status":                              a.AddCheck(api.CheckType{Name: "x", TTL: 1, Status: "bogus"}, ""),
 		"1 Invalid check: TTL must be > 0 for TTL checks": a.AddCheck(api.CheckType{Name: "x"}, ""),
 		`2 ServiceID "nope" does not exist`:               a.AddCheck(api.CheckType{Name: "x", TTL: 1}, "nope"),
-		`6 check "x": udp checks are not built yet`:       a.AddCheck(api.CheckType{Name: "x", UDP: "a:1", Interval: 1}, ""),
+		"0 Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true": a.AddCheck(
+			api.CheckType{Name: "x", ScriptArgs: []string{"true"}, Interval: 1}, ""),
 		`2 Unknown service ID "x". Ensure that the service ID is passed, not the service name.`: a.RemoveService("x"),
 		`2 Unknown check ID "x". Ensure that the check ID is passed, not the check name.`:       a.RemoveCheck("x"),
 		`2 Unknown check ID "y". Ensure that the check ID is passed, not the check name.`:       a.UpdateTTL("y", api.Passing, ""),

@@ -87,9 +87,7 @@ func checkType(c *config.CheckDefinition) api.CheckType {
 		SuccessBeforePassing: c.SuccessBeforePassing, FailuresBeforeCritical: c.FailuresBeforeCritical,
 		DeregisterCriticalServiceAfter: api.Duration(c.DeregisterCriticalServiceAfter), OutputMaxSize: c.OutputMaxSize,
 	}
-	if c.H2PingUseTLS != nil {
-		out.H2PingUseTLS = *c.H2PingUseTLS
-	}
+	out.H2PingUseTLS = c.H2Ping != "" && (c.H2PingUseTLS == nil || *c.H2PingUseTLS)
 	if c.FailuresBeforeWarning != nil {
 		out.FailuresBeforeWarning = *c.FailuresBeforeWarning
 	}

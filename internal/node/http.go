@@ -20,6 +20,7 @@ func (n *Node) newHTTP(caller rpc.Caller) ([]part, error) {
 		Federated: n.cfg.Connect.EnableMeshGatewayWANFederation,
 		Leave:     n.Leave, Reload: n.reloadAsked, Stats: n.stats, Settings: n.shown(), Monitor: n.opts.Logs.Follow,
 		MaxValueSize: n.cfg.Limits.KVMaxValueSize, ResponseHeaders: n.cfg.HTTPConfig.ResponseHeaders,
+		Coord:       n.shownCoordinate,
 		EnableDebug: n.cfg.EnableDebug, Pretty: n.cfg.DevMode, Log: n.log.With("component", "http"),
 	}
 	if n.server != nil && n.server.wan != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 
 	"isthmus/api"
 	"isthmus/internal/config"
+	"isthmus/internal/dns"
 	"isthmus/internal/gossip"
 	"isthmus/internal/local"
 	"isthmus/internal/rpc"
@@ -46,6 +48,7 @@ type Node struct {
 	https  *transport.TLS // nil unless HTTPS is served
 	grpc   *transport.TLS // nil unless gRPC is served with TLS
 	xds    *xds.Server    // nil unless gRPC is served
+	dns    *dns.Front     // nil unless DNS is served
 	dialer transport.Dialer
 	pool   *rpc.Pool
 	router *rpc.Router
@@ -113,8 +116,10 @@ func (n *Node) build() error {
 	}
 	cache := rpc.NewCache(n.caller, n.log.With("component", "cache"),
 		rpc.CacheOf(wire.FederationGateways, "federation-state-list-mesh-gateways"),
-		rpc.CacheOf(wire.CARoots, "connect-ca-root"))
-	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run})
+		rpc.CacheOf(wire.CARoots, "connect-ca-root"),
+		rpc.CacheOf(wire.HealthServiceNodes, "health-services"))
+	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run},
+		part{"coordinate", n.sendCoordinate})
 	proxies, err := n.newXDS()
 	if err != nil {
 		return err
@@ -123,7 +128,11 @@ func (n *Node) build() error {
 	if err != nil {
 		return err
 	}
-	fronts = append(append(fronts, front...), proxies...)
+	names, err := n.newDNS(cache)
+	if err != nil {
+		return err
+	}
+	fronts = slices.Concat(fronts, front, proxies, names)
 	n.stages = stages{storage, cluster, services, fronts}
 	return nil
 }
@@ -187,6 +196,7 @@ func (n *Node) newLocal() (*local.Agent, error) {
 		Node: n.cfg.NodeName, NodeID: n.id, Datacenter: n.cfg.Datacenter, Address: n.cfg.AdvertiseAddr,
 		TaggedAddresses: n.taggedAddresses(), Meta: n.meta(n.cfg), Caller: n.caller, Dir: n.cfg.DataDir,
 		NumNodes: n.lan.NumNodes, CheckUpdateInterval: n.cfg.CheckUpdateInterval, DiscardOutput: n.cfg.DiscardCheckOutput,
+		MaxCheckOutput: n.cfg.CheckOutputMaxSize, Scripts: scripts(n.cfg), CheckTLS: n.checkTLS(),
 		Log: n.log.With("component", "local"),
 	})
 	if err != nil {
@@ -200,6 +210,26 @@ func (n *Node) newLocal() (*local.Agent, error) {
 		return nil, fmt.Errorf("services in configuration files: %w", err)
 	}
 	return a, nil
+}
+
+// scripts says whose checks may run commands.
+func scripts(cfg *config.Settings) local.Scripts {
+	switch {
+	case cfg.EnableScriptChecks:
+		return local.ScriptsAlways
+	case cfg.EnableLocalScriptChecks:
+		return local.ScriptsLocal
+	default:
+		return local.ScriptsNever
+	}
+}
+
+// checkTLS is what checks over TLS begin with; nil when they trust the system.
+func (n *Node) checkTLS() func() *tls.Config {
+	if !n.cfg.EnableAgentTLSForChecks {
+		return nil
+	}
+	return n.tls.Probe
 }
 
 // taggedAddresses are the node's addresses by purpose.
@@ -301,6 +331,9 @@ func (n *Node) Reload(cfg *config.Settings) error {
 		}
 	}
 	n.local.SetNode(n.taggedAddresses(), n.meta(cfg))
+	if n.dns != nil {
+		n.dns.Set(dnsSettings(cfg))
+	}
 	n.opts.Logs.SetLevel(level)
 	n.log.Info("settings reloaded")
 	return nil

@@ -80,6 +80,7 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		Datacenter: n.cfg.Datacenter, Primary: n.cfg.PrimaryDatacenter, Node: n.cfg.NodeName, ID: n.id, Address: n.rpcAddr(),
 		Hold: n.cfg.Performance.RPCHoldTimeout, Expect: expect,
 		Connect: n.cfg.Connect.Enabled, CA: authority,
+		CoordinatePeriod: n.coordinatePeriod(), WANCoordinate: s.wanCoordinate,
 		Members: func() []gossip.Member { return n.lan.Members() }, Log: n.log.With("component", "server"),
 	}, st, s.log, n.router, locator)
 

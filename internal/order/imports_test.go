@@ -12,7 +12,7 @@ import (
 // order is the tree as a list: a package may import only packages above it.
 var order = strings.Fields(`
 	api
-	internal/telemetry internal/config internal/cloudjoin
+	internal/telemetry internal/config internal/cloudjoin internal/filter
 	internal/store internal/transport internal/gossip internal/rpc internal/wire internal/consensus
 	internal/acl internal/chain internal/ca internal/state
 	internal/checks internal/local internal/mesh internal/xds internal/proxy internal/federation
@@ -29,9 +29,10 @@ var beside = strings.Fields(`internal/testkit internal/order test/hostname`)
 // golang.org/x, which extends the standard library.
 var libraries = map[string]string{
 	"github.com/envoyproxy/go-control-plane/envoy": "internal/xds internal/cli", // cli: bootstrap of Envoy
-	"google.golang.org/grpc":                       "internal/rpc internal/xds internal/node",
+	"google.golang.org/grpc":                       "internal/rpc internal/xds internal/node internal/checks",
 	"google.golang.org/protobuf":                   "internal/xds",
 	"github.com/hashicorp/consul/api":              "internal/cli",
+	"github.com/hashicorp/go-bexpr":                "internal/filter",
 	"github.com/hashicorp/go-discover":             "internal/cloudjoin", // and with it all cloud providers
 	"github.com/hashicorp/go-hclog":                "internal/consensus",
 	"github.com/hashicorp/go-metrics":              "internal/telemetry",
@@ -42,6 +43,7 @@ var libraries = map[string]string{
 	"github.com/hashicorp/raft":                    "internal/consensus",
 	"github.com/hashicorp/serf":                    "internal/gossip",
 	"github.com/hashicorp/yamux":                   "internal/rpc",
+	"github.com/miekg/dns":                         "internal/dns",
 	"github.com/prometheus/client_golang":          "internal/telemetry",
 	"github.com/vishvananda/netlink":               "internal/cli", // networks of the demo
 	"github.com/prometheus/common":                 "internal/telemetry",

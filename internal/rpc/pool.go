@@ -47,6 +47,12 @@ type Superseded interface {
 	Superseded() <-chan struct{}
 }
 
+// Silent is a connection that is told when no answer comes over it any more, so
+// that others which lead the same way can give way too.
+type Silent interface {
+	Silent()
+}
+
 // Pool keeps one connection with many streams to each server it calls.
 type Pool struct {
 	dialer  transport.Dialer
@@ -274,7 +280,7 @@ func (p *Pool) open(ctx context.Context, t transport.Target, l *link) (*session,
 		_ = conn.Close()
 		return nil, fmt.Errorf("open session: %w", err)
 	}
-	s := &session{mux: mux, active: 1, last: time.Now(), plain: map[*stream]struct{}{}}
+	s := &session{mux: mux, conn: conn, active: 1, last: time.Now(), plain: map[*stream]struct{}{}}
 	if c, ok := conn.(Superseded); ok {
 		go func() {
 			select {
@@ -300,7 +306,8 @@ func (p *Pool) open(ctx context.Context, t transport.Target, l *link) (*session,
 
 // session is one connection and its idle streams.
 type session struct {
-	mux *yamux.Session
+	mux  *yamux.Session
+	conn net.Conn // that of mux
 
 	mu      sync.Mutex
 	free    []*stream
@@ -370,12 +377,15 @@ func (s *session) unfollow(st *stream, answered bool) {
 // out by its own patience that the way is silent.
 func (s *session) silentSince(begun time.Time) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.heard.After(begun) {
-		return
+	silent := !s.heard.After(begun)
+	if silent {
+		for st := range s.plain {
+			_ = st.conn.SetDeadline(time.Unix(1, 0))
+		}
 	}
-	for st := range s.plain {
-		_ = st.conn.SetDeadline(time.Unix(1, 0))
+	s.mu.Unlock()
+	if c, ok := s.conn.(Silent); ok && silent && !s.mux.IsClosed() {
+		c.Silent()
 	}
 }
 

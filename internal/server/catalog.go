@@ -29,11 +29,21 @@ func bindCatalog(s *Server) {
 		Command: &state.Deregister,
 	})
 	rpc.Bind(s.handlers, wire.CatalogDatacenters, s.datacenters)
+	bindCatalogLists(s)
+	bindCatalogNode(s)
+}
+
+// bindCatalogLists binds the reads of the whole catalog.
+func bindCatalogLists(s *Server) {
 	bindRead(s, wire.CatalogNodes, Read[wire.DCQuery, []*api.Node]{
 		Run: func(tx *store.Tx, in *wire.DCQuery) ([]*api.Node, error) {
 			return collect(state.Nodes(tx), func(n *api.Node) bool { return hasMeta(n.Meta, in.NodeMetaFilters) }), nil
 		},
+		Where:  where[wire.DCQuery, api.Node](),
 		Filter: only(func(z acl.Authorizer, n *api.Node) bool { return z.Allow(acl.Node, n.Node, acl.Read) == nil }),
+		Near: func(in *wire.DCQuery, rows []*api.Node) []*api.Node {
+			return near(s, &in.Source, rows, func(n *api.Node) string { return n.Node })
+		},
 	})
 	bindRead(s, wire.CatalogServices, Read[wire.DCQuery, map[string][]string]{
 		Run: func(tx *store.Tx, in *wire.DCQuery) (map[string][]string, error) {
@@ -42,18 +52,53 @@ func bindCatalog(s *Server) {
 			}
 			return state.ServiceTags(tx, func(n *api.Node) bool { return hasMeta(n.Meta, in.NodeMetaFilters) }), nil
 		},
+		Where:  whereIn(keepTags),
 		Filter: readableServices,
 	})
+	bindRead(s, wire.CatalogGatewayServices, Read[wire.ServiceQuery, []*wire.GatewayService]{
+		Allow: allowService,
+		Run: func(*store.Tx, *wire.ServiceQuery) ([]*wire.GatewayService, error) {
+			return []*wire.GatewayService{}, nil // what binds services to gateways is in config entries
+		},
+	})
+	bindRead(s, wire.ServiceDump, Read[wire.DumpQuery, wire.DumpReply]{
+		Run: func(tx *store.Tx, in *wire.DumpQuery) (wire.DumpReply, error) {
+			rows := state.AllInstances(tx)
+			if in.UseServiceKind {
+				rows = state.InstancesOfKind(tx, in.ServiceKind)
+			}
+			return wire.DumpReply{Nodes: slices.AppendSeq([]api.CheckServiceNode{}, rows)}, nil
+		},
+		Where: whereIn(func(tx *store.Tx, in *wire.DumpQuery, out wire.DumpReply, holds func(*api.CheckServiceNode) bool) wire.DumpReply {
+			out.Nodes = keepInstances(tx, in, out.Nodes, holds)
+			return out
+		}),
+		Filter: func(z acl.Authorizer, out wire.DumpReply) wire.DumpReply {
+			out.Nodes = readable(z, out.Nodes)
+			return out
+		},
+	})
+}
+
+// bindCatalogNode binds the reads of a service or node of the catalog.
+func bindCatalogNode(s *Server) {
 	bindRead(s, wire.CatalogServiceNodes, Read[wire.ServiceQuery, []*api.ServiceNode]{
 		Allow: allowService,
 		Run: func(tx *store.Tx, in *wire.ServiceQuery) ([]*api.ServiceNode, error) {
 			if in.ServiceName == "" && in.ServiceAddress == "" {
 				return nil, api.Errorf(api.Invalid, "Must provide service name")
 			}
-			tags := in.Tags()
-			return collect(state.ServiceNodes(tx, in.ServiceName), func(n *api.ServiceNode) bool {
+			rows, tags := state.ServiceNodes, in.Tags()
+			if in.Connect {
+				rows, tags = state.ConnectNodes, nil // tags are those of the service, not of its sidecars
+			}
+			return collect(rows(tx, in.ServiceName), func(n *api.ServiceNode) bool {
 				return hasTags(n.ServiceTags, tags) && hasMeta(n.NodeMeta, in.NodeMetaFilters)
 			}), nil
+		},
+		Where: where[wire.ServiceQuery, api.ServiceNode](),
+		Near: func(in *wire.ServiceQuery, rows []*api.ServiceNode) []*api.ServiceNode {
+			return near(s, &in.Source, rows, func(n *api.ServiceNode) string { return n.Node })
 		},
 	})
 	bindRead(s, wire.CatalogNodeServices, Read[wire.NodeQuery, *api.NodeServices]{
@@ -69,6 +114,7 @@ func bindCatalog(s *Server) {
 			}
 			return out, nil
 		},
+		Where: whereIn(keepByID),
 	})
 	bindRead(s, wire.CatalogNodeServiceList, Read[wire.NodeQuery, api.NodeServiceList]{
 		Allow: allowNode,
@@ -79,19 +125,7 @@ func bindCatalog(s *Server) {
 			}
 			return out, nil
 		},
-	})
-	bindRead(s, wire.ServiceDump, Read[wire.DumpQuery, wire.DumpReply]{
-		Run: func(tx *store.Tx, in *wire.DumpQuery) (wire.DumpReply, error) {
-			rows := state.AllInstances(tx)
-			if in.UseServiceKind {
-				rows = state.InstancesOfKind(tx, in.ServiceKind)
-			}
-			return wire.DumpReply{Nodes: slices.AppendSeq([]api.CheckServiceNode{}, rows)}, nil
-		},
-		Filter: func(z acl.Authorizer, out wire.DumpReply) wire.DumpReply {
-			out.Nodes = readable(z, out.Nodes)
-			return out
-		},
+		Where: whereIn(keepInOrder),
 	})
 }
 

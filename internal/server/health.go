@@ -28,12 +28,17 @@ func bindHealth(s *Server) {
 				return onNode(tx, c.Node, in.NodeMetaFilters)
 			}), nil
 		},
+		Where:  where[wire.StateQuery, api.HealthCheck](),
 		Filter: readableCheck,
+		Near: func(in *wire.StateQuery, rows []*api.HealthCheck) []*api.HealthCheck {
+			return near(s, &in.Source, rows, ofCheck)
+		},
 	})
 	bindRead(s, wire.HealthNodeChecks, Read[wire.NodeQuery, []*api.HealthCheck]{
 		Run: func(tx *store.Tx, in *wire.NodeQuery) ([]*api.HealthCheck, error) {
 			return collect(state.NodeChecks(tx, in.Node), func(*api.HealthCheck) bool { return true }), nil
 		},
+		Where:  where[wire.NodeQuery, api.HealthCheck](),
 		Filter: readableCheck,
 	})
 	bindRead(s, wire.HealthServiceChecks, Read[wire.ServiceQuery, []*api.HealthCheck]{
@@ -42,22 +47,35 @@ func bindHealth(s *Server) {
 				return onNode(tx, c.Node, in.NodeMetaFilters)
 			}), nil
 		},
+		Where:  where[wire.ServiceQuery, api.HealthCheck](),
 		Filter: readableCheck,
+		Near: func(in *wire.ServiceQuery, rows []*api.HealthCheck) []*api.HealthCheck {
+			return near(s, &in.Source, rows, ofCheck)
+		},
 	})
 	bindRead(s, wire.HealthServiceNodes, Read[wire.ServiceQuery, []api.CheckServiceNode]{
 		Allow: allowService,
 		Run: func(tx *store.Tx, in *wire.ServiceQuery) ([]api.CheckServiceNode, error) {
-			switch {
-			case in.ServiceName == "":
+			if in.ServiceName == "" {
 				return nil, api.Errorf(api.Invalid, "Must provide service name")
-			case in.Connect || in.Ingress:
-				return nil, api.Errorf(api.NotBuilt, "health of the proxies of a service is not built yet")
 			}
-			tags := in.Tags()
-			return collect(state.Instances(tx, in.ServiceName), func(c api.CheckServiceNode) bool {
+			if in.Ingress {
+				return []api.CheckServiceNode{}, nil // no gateway is set up to let it in
+			}
+			instances, tags := state.Instances, in.Tags()
+			if in.Connect {
+				instances, tags = state.ConnectInstances, nil // tags are those of the service, not of its sidecars
+			}
+			return collect(instances(tx, in.ServiceName), func(c api.CheckServiceNode) bool {
 				return hasTags(c.Service.Tags, tags) && hasMeta(c.Node.Meta, in.NodeMetaFilters)
 			}), nil
 		},
+		Where:  whereIn(keepInstances[wire.ServiceQuery]),
 		Filter: readable,
+		Near: func(in *wire.ServiceQuery, rows []api.CheckServiceNode) []api.CheckServiceNode {
+			return near(s, &in.Source, rows, func(c api.CheckServiceNode) string { return c.Node.Node })
+		},
 	})
 }
+
+func ofCheck(c *api.HealthCheck) string { return c.Node }

@@ -19,12 +19,17 @@ import (
 // Read answers a method from a view of the state.
 //
 // Run reads only the transaction it is given, may run many times, builds its
-// answer anew each time, and changes nothing it found. Filter copies, never
-// edits, since equal reads share their answer.
+// answer anew each time, and changes nothing it found. The other functions copy,
+// never edit, since equal reads share their answer.
 type Read[In, Out any] struct {
-	Allow  func(z acl.Authorizer, in *In) error
-	Run    func(tx *store.Tx, in *In) (Out, error)
+	Allow func(z acl.Authorizer, in *In) error
+	Run   func(tx *store.Tx, in *In) (Out, error)
+	// Where makes of a filter expression what keeps the rows that it holds true of.
+	// It is nil where the protocol has no filters and passes over the expression.
+	Where  func(expression string) (func(tx *store.Tx, in *In, out Out) Out, error)
 	Filter func(z acl.Authorizer, out Out) Out
+	// Near sorts a copy of the answer by its distance from where the caller is.
+	Near func(in *In, out Out) Out
 }
 
 // Write answers a method by appending a command to the log.
@@ -51,15 +56,40 @@ func bindRead[In, Out any](s *Server, m rpc.Method[In, Out], r Read[In, Out]) {
 					return rpc.Meta{}, err
 				}
 			}
+			query, err := r.query(in, h.Filter)
+			if err != nil {
+				return rpc.Meta{}, err
+			}
 			var meta rpc.Meta
-			out, meta, err = block(ctx, s, h, func(tx *store.Tx) (Out, error) { return r.Run(tx, in) })
+			out, meta, err = block(ctx, s, h, query)
 			if err == nil && r.Filter != nil {
 				out = r.Filter(z, out)
+			}
+			if err == nil && r.Near != nil {
+				out = r.Near(in, out)
 			}
 			return meta, err
 		})
 		return out, meta, err
 	})
+}
+
+// query is what answers in, with the rows alone that an expression holds true of.
+func (r *Read[In, Out]) query(in *In, expression string) (func(tx *store.Tx) (Out, error), error) {
+	if expression == "" || r.Where == nil {
+		return func(tx *store.Tx) (Out, error) { return r.Run(tx, in) }, nil
+	}
+	keep, err := r.Where(expression)
+	if err != nil {
+		return nil, err
+	}
+	return func(tx *store.Tx) (Out, error) {
+		out, err := r.Run(tx, in)
+		if err != nil {
+			return out, err
+		}
+		return keep(tx, in, out), nil
+	}, nil
 }
 
 // bindWrite makes w the answer to m.
@@ -141,13 +171,15 @@ var errWaited = errors.New("waited long enough")
 // block runs query until its answer is newer than h.MinIndex or the wait is over.
 // A reader of something that is not there is woken only once it is there.
 func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*store.Tx) (Out, error)) (Out, rpc.Meta, error) {
-	if h.Filter != "" {
-		var zero Out
-		return zero, rpc.Meta{}, api.Errorf(api.NotBuilt, "filter expressions are not built yet")
-	}
 	if h.MinIndex > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, waitOf(h), errWaited)
+		wait := waitOf(h)
+		if h.MinIndex > s.state.LastIndex() {
+			// The index is of the datacenter's former life, or this server lags. Either way
+			// the caller soon hears what there is, and waits on from there.
+			wait = min(wait, aheadWait)
+		}
+		ctx, cancel = context.WithTimeoutCause(ctx, wait, errWaited)
 		defer cancel()
 	}
 	missing := false
@@ -180,6 +212,9 @@ func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*st
 		}
 	}
 }
+
+// aheadWait is how long a blocking read waits for an index that is not there yet.
+const aheadWait = time.Second
 
 // waitOf is how long a blocking read waits: what was asked for within limits,
 // and a random part, so that readers that came together do not return together.

@@ -59,22 +59,28 @@ type Config struct {
 	CA         ca.Settings            // of the authority where none are stored yet
 	Token      string                 // for replication
 	Members    func() []gossip.Member // of the LAN pool
-	Log        *slog.Logger
+	// CoordinatePeriod is how often a leader writes the coordinates that came; 0 is
+	// the protocol's.
+	CoordinatePeriod time.Duration
+	// WANCoordinate is where a member of the WAN pool stands; nil without that pool.
+	WANCoordinate func(member string) (api.NetworkCoordinate, bool)
+	Log           *slog.Logger
 }
 
 // Server answers methods for one datacenter.
 type Server struct {
-	cfg      Config
-	state    *state.State
-	log      Log
-	router   *rpc.Router
-	primary  rpc.Caller          // servers of the primary datacenter
-	locator  *federation.Locator // nil without federation
-	handlers *rpc.Handlers
-	gate     federation.Gate
-	copier   federation.Replicator
-	lan      chan struct{} // wakes who follows the LAN's members
-	ready    atomic.Bool   // this leader has applied all that was committed before it
+	cfg         Config
+	state       *state.State
+	log         Log
+	router      *rpc.Router
+	primary     rpc.Caller          // servers of the primary datacenter
+	locator     *federation.Locator // nil without federation
+	handlers    *rpc.Handlers
+	gate        federation.Gate
+	copier      federation.Replicator
+	coordinates waiting
+	lan         chan struct{} // wakes who follows the LAN's members
+	ready       atomic.Bool   // this leader has applied all that was committed before it
 }
 
 // New returns a server. It starts nothing. locator is nil unless datacenters are
@@ -104,6 +110,7 @@ func New(cfg Config, st *state.State, log Log, router *rpc.Router, locator *fede
 	}
 	bindCatalog(s)
 	bindHealth(s)
+	bindCoordinate(s)
 	bindKV(s)
 	bindFederation(s)
 	bindCA(s)
@@ -148,7 +155,7 @@ func (s *Server) forward(d rpc.Desc, h rpc.Header) (rpc.Caller, error) {
 	if dc != s.cfg.Datacenter {
 		return s.router.To(dc), nil
 	}
-	if !d.Write && h.AllowStale && s.heardLeader() {
+	if !d.Write && h.AllowStale && s.hasState() {
 		return nil, nil
 	}
 	if s.log.IsLeader() {
@@ -168,10 +175,10 @@ func (s *Server) forward(d rpc.Desc, h rpc.Header) (rpc.Caller, error) {
 	return s.router.Server(leader), nil
 }
 
-func (s *Server) heardLeader() bool {
-	addr, _ := s.log.Leader()
-	return addr != "" || s.state.LastIndex() > 0
-}
+// hasState tells whether this server can answer a stale read. After a restart it
+// hears of a leader before its log is applied again: until then it knows nothing,
+// and the leader is asked instead.
+func (s *Server) hasState() bool { return s.state.LastIndex() > 0 }
 
 // meta is what this server says of any answer.
 func (s *Server) meta() rpc.Meta {

@@ -30,6 +30,7 @@ func (s *Server) tasks() []task {
 	list := []task{
 		{"member reconciliation", s.reconcileMembers},
 		{"federation state anti-entropy", publisher.Run},
+		{"coordinates", s.writeCoordinates},
 	}
 	if s.cfg.Connect {
 		list = append(list, task{"certificate authority", s.keepCA})

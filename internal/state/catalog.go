@@ -21,11 +21,20 @@ var (
 
 // The instances: one row for each instance on each node.
 var (
-	services = store.NewTable("services", func(s *instance) store.Key {
-		return store.Join(strings.ToLower(s.node), s.ID)
-	})
+	services       = store.NewTable("services", func(s *instance) store.Key { return s.own })
 	servicesByName = services.By("name", func(s *instance) []store.Key {
 		return []store.Key{store.Text(strings.ToLower(s.Service))}
+	})
+	// By the service whose mesh traffic an instance takes: a sidecar's destination, or
+	// its own where it does so itself.
+	servicesByConnect = services.By("connect", func(s *instance) []store.Key {
+		switch {
+		case s.Kind == api.ConnectProxy:
+			return []store.Key{store.Text(strings.ToLower(s.Proxy.DestinationServiceName))}
+		case s.Connect.Native:
+			return []store.Key{store.Text(strings.ToLower(s.Service))}
+		}
+		return nil
 	})
 	servicesByKind = services.By("kind", func(s *instance) []store.Key {
 		if s.Kind == "" {
@@ -60,6 +69,14 @@ type instance struct {
 	*api.NodeService
 
 	node string
+
+	// Keys that every read of it needs: of its node, and as the owner of checks its
+	// own and its node's.
+	at, own, host store.Key
+}
+
+func newInstance(node string, s *api.NodeService) *instance {
+	return &instance{s, node, nodeKey(node), ownerKey(node, s.ID), ownerKey(node, "")}
 }
 
 func nodeKey(name string) store.Key { return store.Text(strings.ToLower(name)) }
@@ -155,6 +172,11 @@ func Instances(r store.Reader, name string) iter.Seq[api.CheckServiceNode] {
 	return withChecks(r, servicesByName.Get(r, store.Text(strings.ToLower(name))))
 }
 
+// ConnectInstances yields the instances that take the mesh traffic of a service.
+func ConnectInstances(r store.Reader, name string) iter.Seq[api.CheckServiceNode] {
+	return withChecks(r, servicesByConnect.Get(r, store.Text(strings.ToLower(name))))
+}
+
 // InstancesOfKind yields the instances of a kind, such as mesh-gateway.
 func InstancesOfKind(r store.Reader, kind string) iter.Seq[api.CheckServiceNode] {
 	return withChecks(r, servicesByKind.Get(r, store.Text(kind)))
@@ -165,18 +187,21 @@ func AllInstances(r store.Reader) iter.Seq[api.CheckServiceNode] {
 	return withChecks(r, services.All(r))
 }
 
+// usualChecks is how many checks most instances have: one of the node and their own.
+const usualChecks = 2
+
 func withChecks(r store.Reader, rows iter.Seq[*instance]) iter.Seq[api.CheckServiceNode] {
 	return func(yield func(api.CheckServiceNode) bool) {
 		for row := range rows {
-			node := Node(r, row.node)
+			node := nodes.Get(r, row.at)
 			if node == nil {
 				continue
 			}
-			all := []*api.HealthCheck{}
-			for c := range checksByOwner.Get(r, ownerKey(row.node, "")) {
+			all := make([]*api.HealthCheck, 0, usualChecks)
+			for c := range checksByOwner.Get(r, row.host) {
 				all = append(all, c)
 			}
-			for c := range checksByOwner.Get(r, ownerKey(row.node, row.ID)) {
+			for c := range checksByOwner.Get(r, row.own) {
 				all = append(all, c)
 			}
 			if !yield(api.CheckServiceNode{Node: node, Service: row.NodeService, Checks: all}) {
@@ -189,9 +214,22 @@ func withChecks(r store.Reader, rows iter.Seq[*instance]) iter.Seq[api.CheckServ
 // ServiceNodes yields the instances of a service beside the fields of their
 // nodes, without checks.
 func ServiceNodes(r store.Reader, name string) iter.Seq[*api.ServiceNode] {
+	return withNodes(r, servicesByName.Get(r, store.Text(strings.ToLower(name))))
+}
+
+// ConnectNodes yields the instances that take the mesh traffic of a service, as
+// ServiceNodes does.
+func ConnectNodes(r store.Reader, name string) iter.Seq[*api.ServiceNode] {
+	return withNodes(r, servicesByConnect.Get(r, store.Text(strings.ToLower(name))))
+}
+
+// AllServiceNodes yields every instance, as ServiceNodes does.
+func AllServiceNodes(r store.Reader) iter.Seq[*api.ServiceNode] { return withNodes(r, services.All(r)) }
+
+func withNodes(r store.Reader, rows iter.Seq[*instance]) iter.Seq[*api.ServiceNode] {
 	return func(yield func(*api.ServiceNode) bool) {
-		for row := range servicesByName.Get(r, store.Text(strings.ToLower(name))) {
-			node := Node(r, row.node)
+		for row := range rows {
+			node := nodes.Get(r, row.at)
 			if node == nil {
 				continue
 			}

@@ -11,13 +11,20 @@ import (
 type Command[In, Out any] struct {
 	ID    byte
 	Name  string
+	Bare  bool // In stands in the log alone, without the fields that all requests have
 	Apply func(w *store.WriteTx, in *In) (Out, error)
 }
 
 // Entry encodes an entry of the log: the type byte and the request, as the
 // protocol has it.
 func (c *Command[In, Out]) Entry(datacenter string, in *In) ([]byte, error) {
-	body, err := rpc.EncodeBody(datacenter, in)
+	var body []byte
+	var err error
+	if c.Bare {
+		body, err = rpc.Marshal(in)
+	} else {
+		body, err = rpc.EncodeBody(datacenter, in)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", c.Name, err)
 	}
@@ -47,4 +54,4 @@ type anyCommand interface {
 
 // commands lists every log command. Numbers are the protocol's (rpc-facts §4) and
 // stay for ever.
-var commands = []anyCommand{&Register, &Deregister, &KVApply, &CAApply, &FederationApply}
+var commands = []anyCommand{&Register, &Deregister, &KVApply, &CoordinateUpdate, &CAApply, &FederationApply}

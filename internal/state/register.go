@@ -98,7 +98,7 @@ func registerService(w *store.WriteTx, node string, in *api.NodeService) {
 			return
 		}
 	}
-	services.Put(w, &instance{&row, node})
+	services.Put(w, newInstance(node, &row))
 }
 
 func registerCheck(w *store.WriteTx, node string, in *api.HealthCheck) error {
@@ -200,6 +200,7 @@ func deregisterService(w *store.WriteTx, node, id string) {
 func deregisterNode(w *store.WriteTx, node string) {
 	services.DeletePrefix(w, nodeKey(node))
 	checks.DeletePrefix(w, nodeKey(node))
+	coordinates.DeletePrefix(w, nodeKey(node))
 	nodes.Delete(w, nodeKey(node))
 }
 
@@ -225,7 +226,7 @@ func checkRecord(c *api.HealthCheck) any {
 // had. A record with an instance or check brings no node of its own.
 func restoreRegistration(w *store.WriteTx, r *api.Registration) error {
 	if r.Service != nil {
-		services.Put(w, &instance{r.Service, r.Node})
+		services.Put(w, newInstance(r.Node, r.Service))
 	}
 	if r.Check != nil {
 		checks.Put(w, r.Check)

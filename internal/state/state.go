@@ -35,6 +35,9 @@ func New() *State {
 // Read returns a view that remembers what was read from it.
 func (s *State) Read() *store.Tx { return s.store.Read() }
 
+// View returns a view that remembers nothing, and costs less.
+func (s *State) View() *store.Tx { return s.store.View() }
+
 // LastIndex is the log index of the newest applied entry.
 func (s *State) LastIndex() uint64 { return s.store.LastIndex() }
 

@@ -22,7 +22,7 @@ func randomEntry(t *testing.T, r *rand.Rand) []byte {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	var entry []byte
 	var err error
-	switch r.IntN(5) {
+	switch r.IntN(6) {
 	case 0:
 		in := &api.Registration{
 			Datacenter: "dc1", Node: pick("n1", "n2", "N1"), Address: pick("192.0.2.1", "192.0.2.2"), NodeMeta: map[string]string{"a": pick("1", "2"), "b": "3"},
@@ -50,6 +50,9 @@ func randomEntry(t *testing.T, r *rand.Rand) []byte {
 			in.Index = r.Uint64N(300)
 		}
 		entry, err = CAApply.Entry("dc1", in)
+	case 4:
+		in := []*api.NodeCoordinate{nil, {Node: pick("n1", "N1", "n2"), Segment: pick("", "s"), Coord: &api.NetworkCoordinate{Vec: []float64{r.Float64()}, Error: float64(r.IntN(2))}}, {Node: "n1"}}
+		entry, err = CoordinateUpdate.Entry("dc1", &in)
 	default:
 		state := &api.FederationState{Datacenter: pick("dc1", "dc2"), UpdatedAt: time.Unix(r.Int64N(100), 0).UTC()}
 		entry, err = FederationApply.Entry("dc1", &wire.FederationRequest{Op: pick(wire.FederationUpsert, wire.FederationDelete), State: state})

@@ -17,6 +17,7 @@ var Tables = []Table{
 	record(nodes, 0, nodeRecord),
 	record(services, 0, serviceRecord),
 	record(checks, 0, checkRecord),
+	record(coordinates, 6, coordinateRecord),
 	record(kvs, 2, func(e *api.KVPair) any { return e }),
 	record(caRoots, 13, func(r *api.CARoot) any { return r }),
 	record(caStates, 14, func(s *ca.State) any { return s }),
@@ -29,6 +30,7 @@ var Tables = []Table{
 var restorers = map[byte]func(w *store.WriteTx, b []byte) error{
 	0:  restoring(restoreRegistration),
 	2:  restoring(restoreKV),
+	6:  restoring(restoreCoordinates),
 	13: restoring(restoreCARoot),
 	14: restoring(restoreCAState),
 	15: restoring(restoreCAConfig),

@@ -30,8 +30,9 @@ type material struct {
 	// told apart by ALPN, front those of HTTP and gRPC.
 	server, gateway, front *tls.Config
 
-	// direct and upgrade are for dialling; each dial sets its names on a copy.
-	direct, upgrade *tls.Config
+	// direct and upgrade are for dialling; each dial sets its names on a copy. So
+	// is probe, which verifies in the ordinary way.
+	direct, upgrade, probe *tls.Config
 }
 
 func loadMaterial(cfg TLSConfig) (*material, error) {
@@ -63,7 +64,7 @@ func loadMaterial(cfg TLSConfig) (*material, error) {
 
 func (m *material) mutualCapable() bool { return m.pool != nil && m.cert != nil }
 
-// derive makes the five settings. None is a copy of another, since a copy would
+// derive makes the settings. None is a copy of another, since a copy would
 // share the keys that encrypt session tickets, and a session begun where no
 // client certificate is asked for must not be resumed where one is.
 func (m *material) derive(version uint16, suites []uint16) {
@@ -100,6 +101,9 @@ func (m *material) derive(version uint16, suites []uint16) {
 	m.upgrade = base()
 	m.upgrade.RootCAs = m.pool
 	m.upgrade.ClientSessionCache = tls.NewLRUClientSessionCache(sessionCacheSize)
+	m.probe = base()
+	m.probe.RootCAs = m.pool
+	m.probe.ServerName = m.cfg.NodeName
 }
 
 func (m *material) directConfig(serverName string) *tls.Config {

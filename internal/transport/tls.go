@@ -116,6 +116,12 @@ func (t *TLS) HTTPS() *tls.Config {
 	}
 }
 
+// Probe is for clients of services outside of the cluster that trust its CA and
+// ask for its certificates. They are expected to name this node unless a copy is
+// given another name. The value is another one when the material is replaced, and
+// is never changed; it is nil when TLS is off.
+func (t *TLS) Probe() *tls.Config { return t.material().probe }
+
 func frontProtos() []string { return []string{"h2", "http/1.1"} }
 
 // CheckServerNames says what keeps the own certificate from being accepted by

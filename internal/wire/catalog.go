@@ -17,6 +17,8 @@ var (
 	CatalogNodeServices    = rpc.Method[NodeQuery, *api.NodeServices]{Name: "Catalog.NodeServices", Reply: "NodeServices"}
 	CatalogNodeServiceList = rpc.Method[NodeQuery, api.NodeServiceList]{Name: "Catalog.NodeServiceList", Reply: "NodeServices"}
 
+	CatalogGatewayServices = rpc.Method[ServiceQuery, []*GatewayService]{Name: "Catalog.GatewayServices", Reply: "Services"}
+
 	HealthChecksInState = rpc.Method[StateQuery, []*api.HealthCheck]{Name: "Health.ChecksInState", Reply: "HealthChecks"}
 	HealthNodeChecks    = rpc.Method[NodeQuery, []*api.HealthCheck]{Name: "Health.NodeChecks", Reply: "HealthChecks"}
 	HealthServiceChecks = rpc.Method[ServiceQuery, []*api.HealthCheck]{Name: "Health.ServiceChecks", Reply: "HealthChecks"}

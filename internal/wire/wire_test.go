@@ -47,6 +47,7 @@ func samples() []sample {
 		of(HealthNodeChecks), of(HealthServiceChecks), of(HealthServiceNodes), of(KVApply), of(KVGet), of(KVList),
 		of(KVKeys), of(FederationApply), of(FederationGet), of(FederationList), of(FederationGateways), of(StatusPing),
 		of(StatusLeader), of(StatusPeers), of(StatusRaft), of(ServiceDump), of(FederationStatus),
+		of(CatalogGatewayServices), of(CoordinateUpdate), of(CoordinateNodes), of(CoordinateNode), of(CoordinateDatacenters),
 		of(CARoots), of(CAConfiguration), of(CASignIntermediate),
 	}
 }
@@ -214,6 +215,8 @@ func fill(v reflect.Value, name string, within []reflect.Type) {
 		v.SetInt(int64(len(name)))
 	case reflect.Uint, reflect.Uint8, reflect.Uint64:
 		v.SetUint(uint64(len(name)))
+	case reflect.Float64:
+		v.SetFloat(float64(len(name)) / 2)
 	case reflect.Interface:
 		v.Set(reflect.ValueOf(name))
 	case reflect.Slice:
