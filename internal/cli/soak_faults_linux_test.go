@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	consul "github.com/hashicorp/consul/api"
+
 	"isthmus/internal/testkit"
 )
 
@@ -178,7 +180,7 @@ func (s *soak) restart(ctx context.Context, f soakFault, n *demoNode, sig syscal
 	defer cancel()
 	err := eventually(limit, func() bool {
 		v := s.run.view(limit, n)
-		return v.answers && (!n.server || v.leader != "")
+		return v.answers && (n.server && v.leader != "" || !n.server && s.known(limit, n))
 	})
 	if err != nil {
 		s.broken(fmt.Errorf("%s does not answer %s after its start: %w", n.name, restartLimit, err))
@@ -188,6 +190,17 @@ func (s *soak) restart(ctx context.Context, f soakFault, n *demoNode, sig syscal
 	f.ended = time.Now()
 	hold(ctx, healBar)
 	s.happened(f)
+}
+
+// known tells whether the catalog of its datacenter has a gateway where it is, and
+// it passes its check.
+func (s *soak) known(ctx context.Context, gateway *demoNode) bool {
+	q := new(consul.QueryOptions).WithContext(ctx)
+	entries, _, err := s.run.clients[beside(gateway, s.run.nodes)].Health().Service("mesh-gateway", "", true, q)
+	at := consul.ServiceAddress{Address: gateway.wan.String(), Port: gateway.wanPort}
+	return err == nil && slices.ContainsFunc(entries, func(e *consul.ServiceEntry) bool {
+		return e.Service.ID == gateway.name && e.Service.TaggedAddresses["wan"] == at
+	})
 }
 
 // end ends a process and waits until it is gone.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 var (
 	soakFor    = flag.Duration("soak", 0, "how long TestSoak runs; without it the test is skipped")
 	soakSeeded = flag.Uint64("soak-seed", 0, "seed of the faults of TestSoak; drawn from the time when 0")
+	soakWith   = flag.String("soak-gateways", "builtin", "gateways of TestSoak: builtin, envoy, or mixed for one of each in each datacenter")
 	soakReport = flag.String("soak-report", "", "file for the report of TestSoak; build/soak.md when empty")
 )
 
@@ -95,6 +97,12 @@ func newSoak(t *testing.T, binary string, seed uint64) *soak {
 		t.Fatal(err)
 	}
 	nodes := soakNodes(octet)
+	for _, n := range nodes {
+		second := strings.HasSuffix(n.name, "-2")
+		if !n.server && (*soakWith == "envoy" || *soakWith == "mixed" && second) {
+			n.envoy = testkit.Envoy(t)
+		}
+	}
 	network, relay := soakNetwork(t, nodes, seed)
 	t.Cleanup(relay.Close)
 	s := &soak{
@@ -118,9 +126,18 @@ func newSoak(t *testing.T, binary string, seed uint64) *soak {
 		t.Fatal(err)
 	}
 	s.load, s.usage = newSoakLoad(s.run), newSoakUsage()
-	if err := s.run.start(t.Context()); err != nil {
+	err = s.run.start(t.Context())
+	if err == nil {
+		ctx, cancel := context.WithTimeout(t.Context(), restartLimit)
+		defer cancel()
+		err = eventually(ctx, func() bool {
+			return !slices.ContainsFunc(s.run.gateways(""), func(n *demoNode) bool { return !s.known(ctx, n) })
+		})
+	}
+	if err != nil {
 		t.Fatalf("%v\n%s", err, s.run.tails(concerned(err)))
 	}
+	hold(t.Context(), healBar)
 	return s
 }
 

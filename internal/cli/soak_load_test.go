@@ -68,22 +68,25 @@ func newSoakLoad(r *demoRun) *soakLoad {
 	return l
 }
 
-// seed writes the key that is read into each datacenter, and waits until all
-// servers there have it.
+// seed writes the key that is read into each datacenter, and waits until each
+// server there has it and reads it from all the others.
 func (l *soakLoad) seed(ctx context.Context) error {
 	for dc, servers := range l.servers {
 		req := soakRequest{method: http.MethodPut, path: soakSeed, dc: dc, body: seedOf(dc), want: "true"}
 		if err := l.ask(ctx, servers[0], req); err != nil {
 			return fmt.Errorf("write %s into %s: %w", soakSeed, dc, err)
 		}
-		for _, n := range servers {
+	}
+	for n := range l.http {
+		for dc := range l.servers {
+			req := soakRequest{method: http.MethodGet, path: soakSeed, dc: dc, query: "&raw&stale", want: seedOf(dc)}
 			var err error
 			late := eventually(ctx, func() bool {
-				err = l.ask(ctx, n, soakRequest{method: http.MethodGet, path: soakSeed, dc: dc, query: "&raw&stale", want: seedOf(dc)})
+				err = l.ask(ctx, n, req)
 				return err == nil
 			})
 			if late != nil {
-				return fmt.Errorf("read %s from %s: %w", soakSeed, n.name, err)
+				return fmt.Errorf("read %s of %s by %s: %w", soakSeed, dc, n.name, err)
 			}
 		}
 	}
@@ -192,7 +195,7 @@ func (l *soakLoad) any(ctx context.Context, dc string, turn int, kind soakKind, 
 	for i := range servers {
 		asked = servers[(turn+i)%len(servers)]
 		err = l.ask(ctx, asked, req)
-		if _, answered := errors.AsType[*soakAnswer](err); err == nil || answered || ctx.Err() != nil || kind == acrossWrite {
+		if _, answered := errors.AsType[*wrongAnswerError](err); err == nil || answered || ctx.Err() != nil || kind == acrossWrite {
 			break
 		}
 	}
@@ -206,13 +209,13 @@ type soakRequest struct {
 	want string
 }
 
-// soakAnswer is any other answer.
-type soakAnswer struct {
+// wrongAnswerError is any other answer.
+type wrongAnswerError struct {
 	status int
 	body   string
 }
 
-func (a *soakAnswer) Error() string { return fmt.Sprintf("answer %d: %s", a.status, a.body) }
+func (a *wrongAnswerError) Error() string { return fmt.Sprintf("answer %d: %s", a.status, a.body) }
 
 func (l *soakLoad) ask(ctx context.Context, n *demoNode, r soakRequest) error {
 	url := "http://" + n.at(demoHTTPPort) + "/v1/kv/" + r.path + "?dc=" + r.dc + r.query
@@ -230,7 +233,7 @@ func (l *soakLoad) ask(ctx context.Context, n *demoNode, r soakRequest) error {
 		return err
 	}
 	if got := strings.TrimSpace(string(body)); resp.StatusCode != http.StatusOK || got != r.want {
-		return &soakAnswer{resp.StatusCode, got}
+		return &wrongAnswerError{resp.StatusCode, got}
 	}
 	return nil
 }

@@ -32,11 +32,11 @@ type soakWriter struct {
 	failures []string
 }
 
-func (w *soakWriter) linef(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
+func (w *soakWriter) linef(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 
 func (w *soakWriter) row(cells ...any) {
 	for _, c := range cells {
-		fmt.Fprintf(w, "| %v ", c)
+		_, _ = fmt.Fprintf(w, "| %v ", c)
 	}
 	w.linef("|")
 }
@@ -74,7 +74,7 @@ func (s *soak) report(begun, ended time.Time, seed uint64) soakOutcome {
 	var w soakWriter
 	w.linef("# Soak\n")
 	w.linef("Three datacenters, each node in a network namespace of its own: dc1 (primary) and dc2 with three servers, dc3 with one,")
-	w.linef("two mesh gateways each. The WAN is a userspace relay. Faults happen to processes one after the other (sometimes in two")
+	w.linef("two mesh gateways each (%s). The WAN is a userspace relay. Faults happen to processes one after the other (sometimes in two", *soakWith)
 	w.linef("datacenters at once) and beside them to the WAN; on each of the %d ways requests start at a fixed pace: %d stale reads,", len(s.ways()), time.Second/soakPace[staleRead])
 	w.linef("%d consistent reads and %d writes a second, whether or not earlier ones were answered.\n", time.Second/soakPace[consistentRead], time.Second/soakPace[acrossWrite])
 	w.linef("Run of %s on %s for %s with %d faults, seed %d, %d processors, %s.\n", begun.UTC().Format(time.DateOnly),
@@ -100,8 +100,8 @@ const soakRules = `
   talked to, it asks the next one within the same deadline; any answer but the right value is a failure.
 - A path from A to B exists while the WAN lets packets through both ways between them, at least one gateway of A and one of B
   are sound, and at least one server of B is. A gateway is not sound from the signal that kills or stalls it until 5 s after
-  it answers again, and for as long as the server that registers it is not; a server from its signal until 5 s after it
-  answers and knows a leader. A cut lasts until 5 s after its end. Delay and loss excuse nothing.
+  it goes on, or its catalog has it passing at its address, and for as long as the server that registers it is not; a server
+  from its signal until 5 s after it answers and knows a leader. A cut lasts until 5 s after its end. Delay and loss excuse nothing.
 - **Bar**: no stale read fails of which no moment was without a path, unless the server that was asked was itself ending or
   starting, or the machine stood still (those are counted apart). It did when a timer of the test was late by 0.5 s or more.
 - **Bar**: after a gateway was killed, moved or stalled, reads between its datacenter and the others work again within 5 s:

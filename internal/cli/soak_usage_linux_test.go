@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -91,7 +92,7 @@ func readUsage(pid int) (rss, ticks uint64, ok bool) {
 		return 0, 0, false
 	}
 	// The name of the program stands in parentheses and may hold anything.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	const user, system = 11, 12
 	if len(fields) <= system {
 		return 0, 0, false
