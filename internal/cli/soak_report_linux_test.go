@@ -108,7 +108,7 @@ const soakRules = `
   heal is the time from the fault until the end of the last read that failed, or took longer than 1 s while the WAN was not
   impaired. For faults of the WAN it counts from their end, over reads that began after it.
 - **Bar**: no acknowledged write is lost, no process ends by itself, nothing passes the gateways by, and the federation is
-  whole within 30 s of the last fault. Consistent reads need the leader; their gaps are told, and judged by nobody.
+  whole within 90 s of the last fault (gossip exchanges everything once a minute). Consistent reads need the leader; their gaps are told, and judged by nobody.
 `
 
 func (s *soak) writeRequests(w *soakWriter, j *soakJudge) {
