@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"isthmus/internal/gossip"
@@ -16,11 +17,14 @@ type Reach struct {
 	Own         string
 	Datacenters func() []string // the primary, and those that published gateways
 	WAN         func() []gossip.Member
-	Join        func(ctx context.Context, addrs []string) (int, error)
-	Changed     <-chan struct{} // gateways became known
-	Interval    time.Duration   // longest pause between attempts
-	Most        int             // attempts before the first success; 0 is no limit
-	Log         *slog.Logger
+	// Probe opens the way to any server of a datacenter, and lets it go again. Joins
+	// wait for one another, so that one which leads nowhere would hold up the rest.
+	Probe    func(ctx context.Context, datacenter string) error
+	Join     func(ctx context.Context, addrs []string) (int, error)
+	Changed  <-chan struct{} // gateways became known
+	Interval time.Duration   // longest pause between attempts
+	Most     int             // attempts before the first success; 0 is no limit
+	Log      *slog.Logger
 }
 
 // Times of joining. What is missing at first, such as a gateway that starts at the
@@ -28,6 +32,7 @@ type Reach struct {
 const (
 	firstReach = 200 * time.Millisecond
 	lookEvery  = 5 * time.Second // while nothing is missing
+	probeLimit = 3 * time.Second
 )
 
 // nowhere is an address that is never dialled (TEST-NET-1): gateways route by name.
@@ -40,17 +45,20 @@ func (r *Reach) Run(ctx context.Context) error {
 	for {
 		missing := r.missing()
 		var last error
-		for _, dc := range missing {
-			n, err := r.Join(ctx, []string{"*." + dc + "/" + nowhere})
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // ctx is done
+		for way := range r.probe(ctx, missing) {
+			n, err := 0, way.err
+			if err == nil {
+				n, err = r.Join(ctx, []string{"*." + way.datacenter + "/" + nowhere})
 			}
 			if n > 0 {
-				r.Log.Info("joined", "datacenter", dc)
+				r.Log.Info("joined", "datacenter", way.datacenter)
 				joined = true
 				continue
 			}
 			last = err
+		}
+		if ctx.Err() != nil {
+			return nil
 		}
 		pause := lookEvery
 		switch {
@@ -73,6 +81,28 @@ func (r *Reach) Run(ctx context.Context) error {
 			t.Stop()
 		}
 	}
+}
+
+// way is what a probe of a datacenter found.
+type way struct {
+	datacenter string
+	err        error
+}
+
+// probe probes all datacenters at once and yields them as they answer, or do not.
+func (r *Reach) probe(ctx context.Context, datacenters []string) <-chan way {
+	ways := make(chan way)
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	var probes sync.WaitGroup
+	for _, dc := range datacenters {
+		probes.Go(func() { ways <- way{dc, r.Probe(ctx, dc)} })
+	}
+	go func() {
+		probes.Wait()
+		cancel()
+		close(ways)
+	}()
+	return ways
 }
 
 // missing are the datacenters that have no member alive in the WAN pool.

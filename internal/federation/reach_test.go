@@ -33,6 +33,7 @@ func TestLostDatacentersAreJoinedAgain(t *testing.T) {
 				defer mu.Unlock()
 				return slices.Clone(wan)
 			},
+			Probe: func(context.Context, string) error { return nil },
 			Join: func(_ context.Context, addrs []string) (int, error) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -84,11 +85,49 @@ func TestJoiningGivesUpAfterTheAttemptsThatAreSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := Reach{
 			Own: "dc2", Datacenters: func() []string { return []string{"dc1"} }, WAN: func() []gossip.Member { return nil },
-			Join:     func(context.Context, []string) (int, error) { return 0, errors.New("refused") },
+			Probe:    func(context.Context, string) error { return errors.New("refused") },
+			Join:     func(context.Context, []string) (int, error) { return 0, errors.New("joined past the probe") },
 			Interval: time.Second, Most: 3, Log: slog.New(slog.DiscardHandler),
 		}
 		if err := r.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "after 3 attempts: refused") {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestSilentDatacenterHoldsUpNoOther loses three datacenters of which one returns.
+func TestSilentDatacenterHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		joined := make(chan string, 1)
+		r := Reach{
+			Own: "dc1", Datacenters: func() []string { return []string{"dc2", "dc3", "dc4"} },
+			WAN: func() []gossip.Member { return nil },
+			Probe: func(ctx context.Context, dc string) error {
+				if dc == "dc4" {
+					return nil
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			},
+			Join: func(_ context.Context, addrs []string) (int, error) {
+				select {
+				case joined <- addrs[0]:
+				default:
+				}
+				return 1, nil
+			},
+			Interval: 30 * time.Second, Log: slog.New(slog.DiscardHandler),
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		start := time.Now()
+		go func() { done <- r.Run(ctx) }()
+		if got := <-joined; got != "*.dc4/192.0.2.2" || time.Since(start) > 0 {
+			t.Errorf("joined %s after %s, want dc4 at once", got, time.Since(start))
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }

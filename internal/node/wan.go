@@ -103,6 +103,13 @@ func (s *serverParts) joinWAN(wan *wide) {
 	if wan != nil {
 		reach := federation.Reach{
 			Own: n.cfg.Datacenter, WAN: s.wan.Members, Join: s.wan.Join, Changed: wan.locator.Changed(),
+			Probe: func(ctx context.Context, dc string) error {
+				conn, err := wan.dialer.Dial(ctx, transport.Target{Datacenter: dc}, transport.WANStream)
+				if err != nil {
+					return err //nolint:wrapcheck // says where it leads
+				}
+				return conn.Close() //nolint:wrapcheck // the same
+			},
 			Datacenters: func() []string { return append(s.server.Published(), n.cfg.PrimaryDatacenter) },
 			Interval:    n.cfg.RetryIntervalWAN, Most: n.cfg.RetryMaxWAN, Log: log,
 		}
