@@ -24,7 +24,8 @@ type Upgrader interface {
 // Times of dialling.
 const (
 	raceAfter  = 500 * time.Millisecond // a gateway that is silent for so long gets a rival
-	rounds     = 3                      // in which silent gateways are tried
+	againAfter = 250 * time.Millisecond // the same, once all have been tried
+	rounds     = 4                      // in which silent gateways are tried
 	dialLimit  = 10 * time.Second       // for connecting and the handshake, over all gateways
 	probeEvery = 2 * time.Second        // while connections go the longer way
 )
@@ -107,9 +108,12 @@ func (d *Dialer) race(ctx context.Context, list []Candidate, name string, p tran
 				go discard(r.results, r.started-r.ended)
 				return nil, Candidate{}, errors.Join(append(r.errs, fmt.Errorf("the other gateways: %w", errSilent))...)
 			}
-			r.again()
+			pause := raceAfter
+			if r.again() {
+				pause = againAfter
+			}
 			r.start(ctx)
-			slow.Reset(raceAfter)
+			slow.Reset(pause)
 		case a := <-r.results:
 			r.end(a)
 			if a.err == nil {
@@ -165,11 +169,13 @@ func (r *race) start(ctx context.Context) bool {
 }
 
 // again lines the gateway up that was silent longest, once all were tried.
-func (r *race) again() {
-	if r.started == len(r.list) && r.started < rounds*r.once && len(r.silent) > 0 {
-		r.list = append(r.list, r.list[r.silent[0]])
-		r.silent = r.silent[1:] // the new attempt stands for it
+func (r *race) again() bool {
+	if r.started < len(r.list) || r.started == rounds*r.once || len(r.silent) == 0 {
+		return false
 	}
+	r.list = append(r.list, r.list[r.silent[0]])
+	r.silent = r.silent[1:] // the new attempt stands for it
+	return true
 }
 
 // hopeless tells whether those that are silent are not worth waiting for.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"isthmus/api"
 	"isthmus/internal/acl"
@@ -89,7 +90,12 @@ func bindCatalogNode(s *Server) {
 				return nil, api.Errorf(api.Invalid, "Must provide service name")
 			}
 			rows, tags := state.ServiceNodes, in.Tags()
-			if in.Connect {
+			switch {
+			case in.ServiceName == "":
+				return collect(state.AllServiceNodes(tx), func(n *api.ServiceNode) bool {
+					return n.ServiceAddress == in.ServiceAddress
+				}), nil
+			case in.Connect:
 				rows, tags = state.ConnectNodes, nil // tags are those of the service, not of its sidecars
 			}
 			return collect(rows(tx, in.ServiceName), func(n *api.ServiceNode) bool {
@@ -274,9 +280,10 @@ func hasMeta(meta, want map[string]string) bool {
 	return true
 }
 
+// hasTags tells whether all wanted tags are there, in any case: DNS has no cases.
 func hasTags(tags, want []string) bool {
 	for _, tag := range want {
-		if !slices.Contains(tags, tag) {
+		if !slices.ContainsFunc(tags, func(have string) bool { return strings.EqualFold(have, tag) }) {
 			return false
 		}
 	}

@@ -198,3 +198,26 @@ func TestAnswersThatArePrepared(t *testing.T) {
 		t.Errorf("ingress: got %v at %d, %v", gateways, meta.Index, err)
 	}
 }
+
+// TestInstancesAreFoundAsDNSAsks looks up by address, for a reverse lookup, and by a
+// tag in another case.
+func TestInstancesAreFoundAsDNSAsks(t *testing.T) {
+	c := testkit.NewServer(t)
+	for id, address := range map[string]string{"web1": "192.0.2.81", "web2": "192.0.2.82"} {
+		_, _, err := wire.CatalogRegister.Call(t.Context(), c, rpc.Header{}, api.Registration{
+			Node: "n1", Address: "192.0.2.7", Service: &api.NodeService{ID: id, Service: "web", Address: address, Tags: []string{"Blue", id}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, in := range map[string]wire.ServiceQuery{
+		"by address": {ServiceAddress: "192.0.2.82"},
+		"by tag":     {ServiceName: "web", ServiceTags: []string{"blue", "WEB2"}, TagFilter: true},
+	} {
+		got, _, err := wire.CatalogServiceNodes.Call(t.Context(), c, rpc.Header{}, in)
+		if err != nil || len(got) != 1 || got[0].ServiceID != "web2" {
+			t.Errorf("%s: got %d instances, %v; want web2", name, len(got), err)
+		}
+	}
+}
