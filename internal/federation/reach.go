@@ -58,7 +58,7 @@ func (r *Reach) Run(ctx context.Context) error {
 			last = err
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // ctx is done
 		}
 		pause := lookEvery
 		switch {

@@ -462,7 +462,10 @@ func TestWatchDoesNotSpin(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			told := 0
-			for range echo.Watch(ctx, x, Header{}, echoIn{}) {
+			for _, err := range echo.Watch(ctx, x, Header{}, echoIn{}) {
+				if err != nil {
+					t.Error(err)
+				}
 				told++
 			}
 			if told != 1 || calls > 30 {
