@@ -96,13 +96,17 @@ size: build ## bytes of the binary, and lines of code and of tests in each packa
 
 # A run of the whole length leaves its report in the tree, a shorter one does not.
 SOAK        ?= 30m
-SOAK_REPORT ?= $(if $(filter 30m,$(SOAK)),docs/reports/soak.md,build/soak.md)
+# builtin, envoy or mixed; the faults that are drawn, 0 for others each time
+SOAK_GATEWAYS ?= builtin
+SOAK_SEED     ?= 0
+SOAK_REPORT   ?= $(if $(filter 30m,$(SOAK)),docs/reports/soak.md,build/soak.md)
 
 .PHONY: soak
 soak: build ## break a federation for SOAK (30m) while requests run across; needs root
 	@mkdir -p $(dir $(SOAK_REPORT))
 	ISTHMUS_BINARY=$(CURDIR)/$(BIN) ISTHMUS_MUST_SOAK=1 \
-		go test ./internal/cli -run '^TestSoak$$' -count=1 -timeout 0 -v -soak $(SOAK) -soak-report $(CURDIR)/$(SOAK_REPORT)
+		go test ./internal/cli -run '^TestSoak$$' -count=1 -timeout 0 -v -soak $(SOAK) \
+		-soak-gateways $(SOAK_GATEWAYS) -soak-seed $(SOAK_SEED) -soak-report $(CURDIR)/$(SOAK_REPORT)
 
 .PHONY: check
 check: test race lint examples ## all that a change must pass
