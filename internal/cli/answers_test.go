@@ -67,6 +67,12 @@ var oddAnswers = map[string]any{
 	"DELETE /v1/kv/k":  "true",
 	"DELETE /v1/kv/k/": "true",
 
+	"GET /v1/agent/checks": map[string]any{
+		"c":                         map[string]any{"CheckID": "c", "ServiceID": "a"},
+		"_service_maintenance:a<b>": map[string]any{"CheckID": "_service_maintenance:a<b>", "ServiceID": "a<b>", "Notes": "why"},
+	},
+	"PUT /v1/agent/maintenance":            "",
+	"PUT /v1/agent/service/maintenance/a":  "",
 	"PUT /v1/agent/force-leave/x":          "",
 	"PUT /v1/agent/force-leave/a/b":        "",
 	"PUT /v1/agent/join/a":                 "",

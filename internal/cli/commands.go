@@ -27,6 +27,7 @@ func commands() []Command {
 		command[kvImport]("kv import", "Write keys from the JSON that kv export makes."),
 		command[kvPut]("kv put", "Write a key."),
 		command[leave]("leave", "Tell a node to leave its cluster and to stop."),
+		command[maint]("maint", "Take a node or a service out of use for maintenance."),
 		command[members]("members", "List the members of a cluster."),
 		command[monitor]("monitor", "Follow the log of a node."),
 		command[reload]("reload", "Tell a node to read its settings again."),
@@ -57,7 +58,7 @@ func commands() []Command {
 // commands below it.
 var notYet = []string{
 	"acl", "config", "connect ca set-config", "connect expose", "connect proxy", "connect redirect-traffic",
-	"debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "maint", "operator", "peering",
+	"debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "operator", "peering",
 	"services export", "snapshot", "troubleshoot", "watch",
 }
 

@@ -24,6 +24,9 @@ var transcriptLines = []string{
 	"services deregister -id=a", "services deregister web.hcl", "connect ca get-config", "connect ca get-config -datacenter=dc2 x",
 	"rtt a", "rtt a b", "rtt b A", "rtt a none", "rtt none a", "rtt seg a", "rtt -wan a.dc1", "rtt -wan a.dc1 b.dc2", "rtt -wan a b",
 	"rtt -wan a.dc9 a.dc1", "rtt -wan a.dc1.x a.dc1",
+	"maint", "maint x", "maint -enable", "maint -disable", "maint -enable -reason=a&b", "maint -enable -service=a -reason=r",
+	"maint -enable -service=a", "maint -disable -service=a", "maint -enable -service=none", "maint -disable -service=none",
+	"maint -enable -disable", "maint -reason=x", "maint -disable -reason=x", "maint -service=a", "maint -enable -token=t",
 }
 
 // TestTranscript compares what commands print and ask with what the reference did,

@@ -62,6 +62,8 @@ func TestBrokenRules(t *testing.T) {
 		{`ports { http = -2 }`, []string{"ports.http"}},
 		{`ports { serf_lan = -1 }`, []string{"ports.serf_lan"}},
 		{`ports { server = 0 }`, []string{"ports.server"}},
+		{`ports { sidecar_max_port = 65536 }`, []string{"ports.sidecar_max_port", "65536"}},
+		{`ports { sidecar_min_port = 21256 }`, []string{"ports.sidecar_max_port", "ports.sidecar_min_port"}},
 		{`ports { dns = 8500 }`, []string{"ports.dns", "127.0.0.1:8500"}},
 		// TLS.
 		{`tls { https { verify_server_hostname = true } }`, []string{"tls.https.verify_server_hostname", "internal_rpc"}},

@@ -107,6 +107,9 @@ type Ports struct {
 	DNS     int `conf:"dns"      flag:"dns-port"      default:"8600" reload:"no" doc:"DNS over UDP and TCP; -1 switches it off."`
 	GRPC    int `conf:"grpc"     flag:"grpc-port"     default:"-1"   dev:"8502"  reload:"no"                                                                                   doc:"gRPC without TLS; -1 switches it off."`
 	GRPCTLS int `conf:"grpc_tls" flag:"grpc-tls-port" default:"-1"   reload:"no" doc:"gRPC with TLS; -1 switches it off; when unset, 8503 on servers with a gRPC certificate."`
+
+	SidecarMin int `conf:"sidecar_min_port" default:"21000" reload:"no" doc:"First of the ports for sidecars that ask for none; 0, with the last, gives them none."`
+	SidecarMax int `conf:"sidecar_max_port" default:"21255" reload:"no" doc:"Last of the ports for sidecars that ask for none."`
 }
 
 // Addresses override client_addr for one port each.
@@ -130,6 +133,7 @@ type Connect struct {
 	EnableMeshGatewayWANFederation bool     `conf:"enable_mesh_gateway_wan_federation" reload:"no"      doc:"Federate datacenters through mesh gateways only; on the servers of every datacenter."`
 	CAProvider                     string   `conf:"ca_provider"                        default:"consul" reload:"no"                                                                                doc:"Who keeps the keys of the certificate authority; consul, the servers themselves, is the only one."`
 	CAConfig                       CAConfig `conf:"ca_config"`
+	SidecarInherit                 bool     `conf:"sidecar_inherit"                    default:"true"   reload:"no"                                                                                doc:"Give sidecars the tags and the metadata of their service where they set none; not part of Consul's settings. Load balancers that select by tag may need false."`
 }
 
 // CAConfig is how the authority makes keys and certificates. It counts when a

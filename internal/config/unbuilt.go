@@ -81,7 +81,7 @@ var unbuiltKeys = []unbuilt{
 	{class: harmless, keys: `http_config.use_cache http_config.max_header_bytes`},
 	{class: harmless, keys: `limits.request_limits.read_rate limits.request_limits.write_rate`},
 	{class: harmless, keys: `performance.grpc_keepalive_interval performance.grpc_keepalive_timeout`},
-	{class: harmless, keys: `ports.proxy_min_port ports.proxy_max_port ports.sidecar_min_port ports.sidecar_max_port
+	{class: harmless, keys: `ports.proxy_min_port ports.proxy_max_port
 		ports.expose_min_port ports.expose_max_port`},
 	{class: harmless, keys: `raft_prevote_disabled raft_logstore.backend raft_logstore.disable_log_cache
 		raft_logstore.verification.enabled raft_logstore.verification.interval raft_logstore.boltdb.no_freelist_sync

@@ -32,6 +32,7 @@ const (
 	minReconnect   = 8 * time.Hour
 	federationKey  = "connect.enable_mesh_gateway_wan_federation"
 	maxRaftFactor  = 10
+	maxPort        = 65535
 	raftProtocol   = 3
 	metaReserved   = "consul-"
 	goDiscoverMark = "provider="
@@ -45,6 +46,7 @@ func (l *loader) validate() {
 	l.validateTLS()
 	l.validateGossip()
 	l.validateNumbers()
+	l.validateSidecarPorts()
 	l.validateDNS()
 	l.validateDefinitions()
 	l.noteWithoutEffect()
@@ -278,6 +280,17 @@ var positive = regexp.MustCompile(`^gossip_|interval(_wan)?$|^check_output_max_s
 
 // validateNumbers refuses negative numbers and durations, and a pause of none
 // where a loop would run without any.
+// validateSidecarPorts leaves alone what switches the range off.
+func (l *loader) validateSidecarPorts() {
+	const last = "ports.sidecar_max_port"
+	switch p := &l.settings.Ports; {
+	case p.SidecarMax > maxPort:
+		l.wrongKey(last, strconv.Itoa(p.SidecarMax)+" is no port", "write 1 to 65535, or 0 to give sidecars none")
+	case p.SidecarMax < p.SidecarMin:
+		l.wrongKey(last, "is below ports.sidecar_min_port", "write the higher port here, or 0 for both to give sidecars none")
+	}
+}
+
 func (l *loader) validateNumbers() {
 	root := reflect.ValueOf(l.settings).Elem()
 	for _, f := range schema() {

@@ -67,7 +67,7 @@ func agentSelf(q *request) error {
 		XDS         *xds `json:"xDS,omitempty"`
 	}{
 		Config: config{
-			cfg.Datacenter, cfg.Primary, cfg.Node, cfg.NodeID, "", cfg.Server, cfg.Build, "1970-01-01T00:00:01Z",
+			cfg.Datacenter, cfg.Primary, cfg.Node, cfg.NodeID, "", cfg.Server, cfg.Build, buildDate,
 		},
 		DebugConfig: cfg.Settings,
 		Member:      memberOf(&own),

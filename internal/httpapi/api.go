@@ -23,6 +23,8 @@ type Local interface {
 	AddCheck(def api.CheckType, serviceID string) error
 	RemoveCheck(id string) error
 	UpdateTTL(checkID, status, output string) error
+	// SetMaintenance is about the node when no service is named.
+	SetMaintenance(serviceID string, on bool, reason string) error
 	Service(id string) *api.NodeService
 	Services() map[string]*api.NodeService
 	Checks() map[string]*api.HealthCheck

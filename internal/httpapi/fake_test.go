@@ -116,6 +116,8 @@ func (l *fakeLocal) UpdateTTL(id, status, output string) error {
 	return nil
 }
 
+func (l *fakeLocal) SetMaintenance(string, bool, string) error { return l.err }
+
 func (l *fakeLocal) Service(id string) *api.NodeService { return l.services[id] }
 
 // Follow yields the service once: nothing changes by itself.

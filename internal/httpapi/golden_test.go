@@ -398,7 +398,8 @@ func (p replay) Call(_ context.Context, r *rpc.Request) (rpc.Meta, error) {
 // They are those that the exchanges themselves register.
 func newAgent(t *testing.T) *local.Agent {
 	t.Helper()
-	agent, err := local.New(local.Config{Node: "n1", Caller: fakeCaller{}, Log: slog.New(slog.DiscardHandler)})
+	sidecars := local.Sidecars{MinPort: 21000, MaxPort: 21255}
+	agent, err := local.New(local.Config{Node: "n1", Caller: fakeCaller{}, Sidecars: sidecars, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,8 @@ type agentService struct {
 	Proxy             *agentProxy         `json:",omitempty"`
 	Connect           *api.ServiceConnect `json:",omitempty"`
 	PeerName          string              `json:",omitempty"`
-	Locality          *api.Locality       `json:",omitempty"`
 	Datacenter        string
+	Locality          *api.Locality `json:",omitempty"`
 }
 
 // agentProxy leaves out more of what is not set than the catalog does.

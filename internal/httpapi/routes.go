@@ -65,6 +65,9 @@ func agentRoutes() []route {
 		{put, "/v1/agent/join/", "Joins the pool of the member at an address.", agentJoin},
 		{put, "/v1/agent/leave", "Leaves the pools and stops this node.", agentLeave},
 		{put, "/v1/agent/force-leave/", "Declares that a failed member has left; with ?prune it is forgotten.", agentForceLeave},
+		{get, "/v1/agent/host", "The machine that this node runs on: memory, processors, system, disk.", agentHost},
+		{get, "/v1/agent/version", "Version of this node.", agentVersion},
+		{put, "/v1/agent/maintenance", "Takes this node out of use or back into it (?enable), for a reason (?reason).", agentMaintenance},
 		{put, "/v1/agent/reload", "Reads the settings again.", agentReload},
 		{get, "/v1/agent/metrics", "What this process measured; as text for Prometheus with ?format=prometheus.", agentMetrics},
 		{get, "/v1/agent/monitor", "Follows the log at a level (?loglevel), as text or JSON (?logjson).", agentMonitor},
@@ -72,6 +75,9 @@ func agentRoutes() []route {
 		{get, "/v1/agent/service/", "One service of this node.", agentServiceGet},
 		{put, "/v1/agent/service/register", "Registers a service with this node.", agentServiceRegister},
 		{put, "/v1/agent/service/deregister/", "Removes a service of this node.", agentServiceDeregister},
+		{put, "/v1/agent/service/maintenance/", "Takes a service of this node out of use or back into it (?enable), for a reason (?reason).", agentServiceMaintenance},
+		{get, "/v1/agent/health/service/id/", "Health of a service of this node, as a status too: 200, 429 for a warning, 503; as a word with ?format=text.", agentHealthByID},
+		{get, "/v1/agent/health/service/name/", "Health of all services of a name of this node, as a status too.", agentHealthByName},
 		{get, "/v1/agent/proxies", "Envoys that follow this node: what each was sent, took and refused. Not part of Consul's API.", agentProxies},
 		{get, "/v1/agent/checks", "Checks of this node.", agentChecks},
 		{get, "/v1/agent/connect/ca/roots", "Root certificates that the mesh trusts, from this agent's cache.", agentConnectRoots},
@@ -115,8 +121,7 @@ func root(q *request) error {
 
 // unbuiltPatterns are the routes of the reference that do not exist here yet.
 const unbuiltPatterns = `
-	/v1/agent/connect/ /v1/agent/health/service/ /v1/agent/host /v1/agent/maintenance /v1/agent/metrics/stream
-	/v1/agent/service/maintenance/ /v1/agent/token/ /v1/agent/version
+	/v1/agent/connect/ /v1/agent/metrics/stream /v1/agent/token/
 	/v1/config /v1/config/ /v1/connect/
 	/v1/discovery-chain/ /v1/event/ /v1/exported-services
 	/v1/imported-services /v1/internal/ui/ /v1/internal/acl/ /v1/internal/service-virtual-ip /v1/operator/

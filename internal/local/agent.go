@@ -47,6 +47,8 @@ type Config struct {
 	DiscardOutput       bool // keep no output of checks
 	MaxCheckOutput      int  // bytes of output of a check that are kept; zero is 4096
 
+	Sidecars Sidecars
+
 	Scripts  Scripts            // whose checks may run commands
 	CheckTLS func() *tls.Config // see checks.Env; may be nil
 

@@ -26,11 +26,8 @@ const maxPort = 65535
 // reservedMeta begins the metadata keys that only the system itself may set.
 const reservedMeta = "consul-"
 
-// newService makes a service of its definition, with the defaults filled in.
-func newService(def *api.ServiceDefinition) (*service, error) {
-	if err := validateService(def); err != nil {
-		return nil, err
-	}
+// newService makes a service of a valid definition, with the defaults filled in.
+func newService(def *api.ServiceDefinition) *service {
 	row := &api.NodeService{
 		Kind: def.Kind, ID: serviceID(def), Service: def.Name, Tags: slices.Clone(def.Tags), Address: def.Address,
 		TaggedAddresses: taggedAddresses(def), Meta: maps.Clone(def.Meta), Port: def.Port, SocketPath: def.SocketPath,
@@ -47,11 +44,18 @@ func newService(def *api.ServiceDefinition) (*service, error) {
 	}
 	if def.Proxy != nil {
 		row.Proxy = *def.Proxy
+		row.Proxy.Upstreams = slices.Clone(def.Proxy.Upstreams)
+		for i := range row.Proxy.Upstreams {
+			if u := &row.Proxy.Upstreams[i]; u.DestinationType == "" {
+				u.DestinationType = upstreamService
+			}
+		}
 	}
 	if def.Connect != nil {
 		row.Connect = *def.Connect
+		row.Connect.SidecarService = nil // a service of its own
 	}
-	return &service{asked: row, row: row, token: def.Token}, nil
+	return &service{asked: row, row: row, token: def.Token}
 }
 
 func serviceID(def *api.ServiceDefinition) string {
@@ -98,13 +102,10 @@ func validateService(def *api.ServiceDefinition) error {
 	if err := validateKind(def); err != nil {
 		return err
 	}
-	if def.Connect != nil && def.Connect.SidecarService != nil {
-		return api.Errorf(api.NotBuilt, "service %q: connect.sidecar_service is not built yet", serviceID(def))
-	}
 	if err := validateAddresses(def); err != nil {
 		return err
 	}
-	if err := validateMeta(def.Meta, def.Kind); err != nil {
+	if err := validateMeta("Invalid Service Meta: ", def.Meta, def.Kind); err != nil {
 		return err
 	}
 	return validateWeights(def.Weights)
@@ -131,14 +132,14 @@ func unspecified(address string) bool {
 	return err == nil && ip.IsUnspecified()
 }
 
-func validateMeta(meta map[string]string, kind string) error {
-	const wrong = "Invalid Service Meta: "
+// validateMeta begins what it tells with what.
+func validateMeta(what string, meta map[string]string, kind string) error {
 	if len(meta) > maxMetaPairs {
-		return api.Errorf(api.Invalid, wrong+"Node metadata cannot contain more than %d key/value pairs", maxMetaPairs)
+		return api.Errorf(api.Invalid, "%sNode metadata cannot contain more than %d key/value pairs", what, maxMetaPairs)
 	}
 	for _, key := range slices.Sorted(maps.Keys(meta)) {
 		if why := wrongMeta(key, meta[key], kind); why != "" {
-			return api.Errorf(api.Invalid, wrong+"Couldn't load metadata pair ('%s', '%s'): %s", key, meta[key], why)
+			return api.Errorf(api.Invalid, "%sCouldn't load metadata pair ('%s', '%s'): %s", what, key, meta[key], why)
 		}
 	}
 	return nil

@@ -33,9 +33,17 @@ type disk struct{ dir string }
 
 // keptCheck is the content of a check's file.
 type keptCheck struct {
-	ServiceID  string
-	Single     bool // defined outside of its service
-	Definition api.CheckType
+	ServiceID   string
+	Single      bool // defined outside of its service
+	Maintenance bool `json:",omitempty"` // stands for the maintenance of its service or the node
+	Definition  api.CheckType
+}
+
+// keptService is the content of a service's file.
+type keptService struct {
+	api.ServiceDefinition
+
+	Sidecar bool `json:",omitempty"` // defined by its service
 }
 
 // checkState is the content of the file with the last state of a TTL check. It
@@ -48,8 +56,8 @@ type checkState struct {
 	Expires time.Time
 }
 
-func (d disk) keepService(id string, def api.ServiceDefinition) error {
-	return d.keep(servicesDir, id, def, true)
+func (d disk) keepService(s keptService) error {
+	return d.keep(servicesDir, serviceID(&s.ServiceDefinition), s, true)
 }
 
 func (d disk) keepCheck(c keptCheck) error { return d.keep(checksDir, c.Definition.CheckID, c, true) }

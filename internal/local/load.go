@@ -3,8 +3,6 @@ package local
 import (
 	"os"
 	"time"
-
-	"isthmus/api"
 )
 
 // load takes in what the disk keeps. A file that cannot be understood or used is
@@ -18,11 +16,11 @@ func (a *Agent) load() error {
 		return err
 	}
 	for _, name := range names {
-		var def api.ServiceDefinition
-		err := read(name, &def)
+		var k keptService
+		err := read(name, &k)
 		var p *plan
 		if err == nil {
-			p, err = a.plan(&def, fromAPI)
+			p, err = a.plan(&k.ServiceDefinition, fromAPI, k.Sidecar)
 		}
 		if err != nil {
 			a.log.Error("kept service is ignored", "file", name, "err", err)
@@ -56,9 +54,12 @@ func (a *Agent) addKept(k keptCheck) error {
 	of := a.Service(k.ServiceID)
 	var c *check
 	var err error
-	if k.Single {
+	switch {
+	case k.Maintenance:
+		c = a.newMaintenance(of, k.Definition.Notes)
+	case k.Single:
 		c, err = a.singleCheck(k.Definition, of, k.ServiceID, fromAPI)
-	} else {
+	default:
 		c, err = a.newCheck(k.Definition, of, fromAPI)
 	}
 	if err != nil {

@@ -11,17 +11,22 @@ import (
 
 // plan is a service on its way in, with the checks of its definition.
 type plan struct {
+	def     api.ServiceDefinition
 	service *service
 	checks  []*check
 }
 
-func (a *Agent) plan(def *api.ServiceDefinition, from origin) (*plan, error) {
-	s, err := newService(def)
-	if err != nil {
-		return nil, err
+// plan makes a service and its checks of a definition. A sidecar was validated
+// by who made its definition of that of its service.
+func (a *Agent) plan(def *api.ServiceDefinition, from origin, sidecar bool) (*plan, error) {
+	if !sidecar {
+		if err := validateService(def); err != nil {
+			return nil, err
+		}
 	}
-	s.origin = from
-	p := &plan{service: s}
+	s := newService(def)
+	s.origin, s.row.LocallyRegisteredAsSidecar = from, sidecar
+	p := &plan{def: *def, service: s}
 	for _, d := range serviceChecks(def) {
 		c, err := a.newCheck(d, s.row, from)
 		if err != nil {
@@ -32,22 +37,29 @@ func (a *Agent) plan(def *api.ServiceDefinition, from origin) (*plan, error) {
 	return p, nil
 }
 
-// AddService registers a service with the checks of its definition. Checks that
+// AddService registers a service with the checks of its definition, and the
+// sidecar that it defines; one that it had before stays. Checks that
 // it had before stay, unless replaceChecks is set. What is registered again as it
 // is goes on as if nothing had happened.
 func (a *Agent) AddService(def api.ServiceDefinition, replaceChecks bool) error {
 	a.edit.Lock()
 	defer a.edit.Unlock()
-	p, err := a.plan(&def, fromAPI)
+	plans, err := a.planAll(&def, fromAPI, map[int]bool{})
 	if err != nil {
 		return err
 	}
-	if err := a.keepService(p, def); err != nil {
-		return err
-	}
-	for _, id := range a.install(p, func(*check) bool { return replaceChecks }) {
-		if err := a.disk.dropCheck(id); err != nil {
+	// The sidecar comes first: without its service it goes at the next start, so
+	// that a registration cut short leaves nothing.
+	for _, p := range slices.Backward(plans) {
+		if err := a.keepService(p); err != nil {
 			return err
+		}
+	}
+	for _, p := range plans {
+		for _, id := range a.install(p, func(*check) bool { return replaceChecks }) {
+			if err := a.disk.dropCheck(id); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -55,14 +67,19 @@ func (a *Agent) AddService(def api.ServiceDefinition, replaceChecks bool) error 
 
 // keepService writes the files of a service and its checks, unless they are
 // there.
-func (a *Agent) keepService(p *plan, def api.ServiceDefinition) error {
+func (a *Agent) keepService(p *plan) error {
 	a.mu.Lock()
 	old := a.services[p.service.row.ID]
 	kept := old != nil && old.origin == fromAPI && old.same(p.service)
 	a.mu.Unlock()
 	if !kept {
-		def.Check, def.Checks = api.CheckType{}, nil // they have files of their own
-		if err := a.disk.keepService(serviceID(&def), def); err != nil {
+		def := p.def
+		def.Check, def.Checks = api.CheckType{}, nil // they have files of their own, as has the sidecar
+		if def.Connect != nil {
+			def.Connect = new(*def.Connect)
+			def.Connect.SidecarService = nil
+		}
+		if err := a.disk.keepService(keptService{ServiceDefinition: def, Sidecar: p.service.row.LocallyRegisteredAsSidecar}); err != nil {
 			return err
 		}
 	}
@@ -120,7 +137,12 @@ func (c *check) follow(s *api.NodeService) {
 	c.row, c.synced = &row, false
 }
 
-// RemoveService takes a service and its checks out.
+func unknownService(id string) error {
+	return api.Errorf(api.NotFound, "Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
+}
+
+// RemoveService takes a service and its checks out, and the sidecar that it
+// defined.
 func (a *Agent) RemoveService(id string) error {
 	a.edit.Lock()
 	defer a.edit.Unlock()
@@ -131,18 +153,21 @@ func (a *Agent) RemoveService(id string) error {
 func (a *Agent) removeService(id string) error {
 	a.mu.Lock()
 	_, known := a.services[id]
+	ids := a.removedWith(id)
 	var owned []string
 	for checkID, c := range a.checks {
-		if c.of == id {
+		if slices.Contains(ids, c.of) {
 			owned = append(owned, checkID)
 		}
 	}
 	a.mu.Unlock()
 	if !known {
-		return api.Errorf(api.NotFound, "Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
+		return unknownService(id)
 	}
-	if err := a.disk.dropService(id); err != nil {
-		return err
+	for _, id := range ids {
+		if err := a.disk.dropService(id); err != nil {
+			return err
+		}
 	}
 	for _, checkID := range owned {
 		if err := a.disk.dropCheck(checkID); err != nil {
@@ -153,9 +178,11 @@ func (a *Agent) removeService(id string) error {
 	for _, checkID := range owned {
 		a.dropCheck(checkID)
 	}
-	a.goneServices[id] = gone{token: a.services[id].token}
-	delete(a.services, id)
-	a.tell(id)
+	for _, id := range ids {
+		a.goneServices[id] = gone{token: a.services[id].token}
+		delete(a.services, id)
+		a.tell(id)
+	}
 	a.mu.Unlock()
 	signal(a.changed)
 	return nil
@@ -195,23 +222,29 @@ func (a *Agent) SetConfigured(services []api.ServiceDefinition, all []CheckDefin
 	if err := a.removeUnconfigured(plans, configured); err != nil {
 		return err
 	}
-	return a.adoptOrphans()
+	if err := a.adoptOrphans(); err != nil {
+		return err
+	}
+	return a.dropStraySidecars()
 }
 
 func (a *Agent) planConfigured(services []api.ServiceDefinition, all []CheckDefinition) (plans []*plan, singles []*check, err error) {
 	var wrong []error
 	rows := map[string]*api.NodeService{}
+	reserved := askedPorts(services)
 	for i := range services {
-		p, err := a.plan(&services[i], fromConfig)
+		planned, err := a.planAll(&services[i], fromConfig, reserved)
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("service %q: %w", serviceID(&services[i]), err))
 			continue
 		}
-		if rows[p.service.row.ID] != nil {
-			wrong = append(wrong, fmt.Errorf("service %q is configured twice", p.service.row.ID))
+		for _, p := range planned {
+			if rows[p.service.row.ID] != nil {
+				wrong = append(wrong, fmt.Errorf("service %q is configured twice", p.service.row.ID))
+			}
+			rows[p.service.row.ID] = p.service.row
+			plans = append(plans, p)
 		}
-		rows[p.service.row.ID] = p.service.row
-		plans = append(plans, p)
 	}
 	for i := range all {
 		of := rows[all[i].ServiceID]
@@ -231,24 +264,11 @@ func (a *Agent) planConfigured(services []api.ServiceDefinition, all []CheckDefi
 // removeUnconfigured takes out what is no longer configured, and the files of
 // what now is.
 func (a *Agent) removeUnconfigured(plans []*plan, configured map[string]bool) error {
-	listed := map[string]bool{}
-	for _, p := range plans {
-		listed[p.service.row.ID] = true
-	}
-	a.mu.Lock()
-	var services, stale []string
-	for id, s := range a.services {
-		if s.origin == fromConfig && !listed[id] {
-			services = append(services, id)
-		}
-	}
-	for id, c := range a.checks {
-		if c.origin == fromConfig && !configured[id] {
-			stale = append(stale, id)
-		}
-	}
-	a.mu.Unlock()
+	services, stale := a.unconfigured(plans, configured)
 	for _, id := range services {
+		if a.Service(id) == nil {
+			continue // it was the sidecar of one that is gone
+		}
 		if err := a.removeService(id); err != nil {
 			return err
 		}
@@ -270,4 +290,25 @@ func (a *Agent) removeUnconfigured(plans []*plan, configured map[string]bool) er
 	a.mu.Unlock()
 	signal(a.changed)
 	return nil
+}
+
+// unconfigured are the services and the checks that were configured until now.
+func (a *Agent) unconfigured(plans []*plan, configured map[string]bool) (services, checks []string) {
+	listed := map[string]bool{}
+	for _, p := range plans {
+		listed[p.service.row.ID] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, s := range a.services {
+		if s.origin == fromConfig && !listed[id] {
+			services = append(services, id)
+		}
+	}
+	for id, c := range a.checks {
+		if c.origin == fromConfig && !configured[id] {
+			checks = append(checks, id)
+		}
+	}
+	return services, checks
 }

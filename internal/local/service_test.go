@@ -110,7 +110,7 @@ func TestServicesThatCannotBe(t *testing.T) {
 		{api.ServiceDefinition{Name: "w", Weights: &api.Weights{Passing: 65536}}, api.Invalid, "Invalid Weights: DNS Weight must be between 0 and 65535"},
 		{api.ServiceDefinition{Name: "w", Kind: "mesh-gateway"}, api.Invalid, "Port must be non-zero for a mesh-gateway"},
 		{api.ServiceDefinition{Name: "w", Kind: "connect-proxy"}, api.Invalid, "Proxy.DestinationServiceName must be non-empty"},
-		{api.ServiceDefinition{Name: "w", Connect: &api.ServiceConnect{SidecarService: &api.ServiceDefinition{}}}, api.NotBuilt, "connect.sidecar_service is not built yet"},
+		{api.ServiceDefinition{Name: "w", Connect: &api.ServiceConnect{SidecarService: &api.ServiceDefinition{}}}, api.Internal, "auto-assignment disabled"},
 		{api.ServiceDefinition{Name: "w", Check: api.CheckType{TCP: "x:1"}}, api.Invalid, "Invalid check: Interval must be > 0"},
 		{api.ServiceDefinition{Name: "w", Check: api.CheckType{TTL: 1, Status: "x"}}, api.Invalid, "Status for checks must 'passing', 'warning', 'critical'"},
 		{api.ServiceDefinition{Name: "w", Check: api.CheckType{HTTP: "http://x"}}, api.Invalid, "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"},

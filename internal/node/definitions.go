@@ -3,6 +3,8 @@ package node
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"isthmus/api"
 	"isthmus/internal/config"
@@ -64,7 +66,7 @@ func opaque[T any](raw map[string]any) (*T, error) {
 	if len(raw) == 0 {
 		return nil, nil //nolint:nilnil // nothing was set
 	}
-	b, err := json.Marshal(raw)
+	b, err := json.Marshal(shaped(raw, reflect.TypeFor[T]()))
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}
@@ -73,6 +75,60 @@ func opaque[T any](raw map[string]any) (*T, error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 	return out, nil
+}
+
+// shaped is a value of a file in the shape of t: a block where there may be several
+// is a list of one, and a list of one where there is a single object is that
+// object. Checks are called by the names that files give them. Maps are data and
+// stay as they are.
+func shaped(v any, t reflect.Type) any {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	list, isList := v.([]any)
+	object, isObject := v.(map[string]any)
+	switch {
+	case t.Kind() == reflect.Slice && isObject:
+		return []any{shaped(object, t.Elem())}
+	case t.Kind() == reflect.Slice && isList:
+		out := make([]any, len(list))
+		for i, item := range list {
+			out[i] = shaped(item, t.Elem())
+		}
+		return out
+	case t.Kind() == reflect.Struct && isList && len(list) == 1:
+		return shaped(list[0], t)
+	case t.Kind() == reflect.Struct && isObject:
+		return shapedObject(object, t)
+	}
+	return v
+}
+
+func shapedObject(object map[string]any, t reflect.Type) map[string]any {
+	out := make(map[string]any, len(object))
+	var checks []any
+	for key, v := range object {
+		name := strings.ToLower(strings.ReplaceAll(key, "_", ""))
+		field, ok := t.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, name) })
+		switch {
+		case t == reflect.TypeFor[api.ServiceDefinition]() && (name == "check" || name == "checks"):
+			more, _ := shaped(v, reflect.TypeFor[[]api.CheckType]()).([]any)
+			if name == "check" {
+				more, checks = checks, more // those of blocks come first
+			}
+			checks = append(checks, more...)
+		case t == reflect.TypeFor[api.CheckType]() && name == "id":
+			out["CheckID"] = v
+		case ok:
+			out[key] = shaped(v, field.Type)
+		default:
+			out[key] = v // refused by who reads it
+		}
+	}
+	if len(checks) > 0 {
+		out["Checks"] = checks
+	}
+	return out
 }
 
 func checkType(c *config.CheckDefinition) api.CheckType {

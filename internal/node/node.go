@@ -197,7 +197,8 @@ func (n *Node) newLocal() (*local.Agent, error) {
 		TaggedAddresses: n.taggedAddresses(), Meta: n.meta(n.cfg), Caller: n.caller, Dir: n.cfg.DataDir,
 		NumNodes: n.lan.NumNodes, CheckUpdateInterval: n.cfg.CheckUpdateInterval, DiscardOutput: n.cfg.DiscardCheckOutput,
 		MaxCheckOutput: n.cfg.CheckOutputMaxSize, Scripts: scripts(n.cfg), CheckTLS: n.checkTLS(),
-		Log: n.log.With("component", "local"),
+		Sidecars: local.Sidecars{MinPort: n.cfg.Ports.SidecarMin, MaxPort: n.cfg.Ports.SidecarMax, Bare: !n.cfg.Connect.SidecarInherit},
+		Log:      n.log.With("component", "local"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("local services: %w", err)
