@@ -93,8 +93,9 @@ func (j *soakJudge) felt(f *soakFault, wan bool) feltBy {
 			default:
 				out.excused++
 			}
-			// The WAN may have been cut meanwhile, too: that is not this fault's.
-			if (wan && r.begun.Before(from)) || (!wan && j.cut(r)) || j.stoodStill(r) {
+			// The WAN may have been cut meanwhile, and servers lost: that is not this fault's.
+			gateway := strings.HasPrefix(f.kind, "gateway")
+			if (wan && r.begun.Before(from)) || (!wan && j.cut(r)) || (gateway && j.serverless(r)) || j.stoodStill(r) {
 				continue
 			}
 			out.heal = max(out.heal, r.ended().Sub(from))
@@ -107,6 +108,13 @@ func (j *soakJudge) felt(f *soakFault, wan bool) feltBy {
 func (j *soakJudge) cut(r *soakResult) bool {
 	spans := j.oracle.spans
 	return anyOverlaps(spans[r.way], r.begun, r.ended()) || anyOverlaps(spans[way{r.way.to, r.way.from}], r.begun, r.ended())
+}
+
+// serverless tells whether a read was disturbed by the loss of servers: that of the
+// one that was asked, or of all in the datacenter that has the key.
+func (j *soakJudge) serverless(r *soakResult) bool {
+	lost := func(name string) bool { return anyOverlaps(j.oracle.spans[name], r.begun, r.ended()) }
+	return lost(r.asked) || !slices.ContainsFunc(j.oracle.servers[r.way.to], func(name string) bool { return !lost(name) })
 }
 
 // gaps are the longest times between two requests of a kind that worked on a way,
@@ -170,6 +178,12 @@ func TestSoakJudgesReadsByPathAndFault(t *testing.T) {
 	cut := &soakFault{kind: "cut", ways: []way{w, back}, at: at(20000), ended: at(25000), until: at(30000)}
 	if got, want := j.felt(cut, true), (feltBy{excused: 1, gap: 6010 * time.Millisecond}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	// Of what a gateway's end is blamed for, the loss of the only server is no part.
+	o.spans["t1"] = []span{{at(2500), at(4500)}}
+	stalled := &soakFault{kind: gatewayStalled, ways: []way{w, back}, at: at(1000), ended: at(3000), until: at(8000)}
+	if got := newSoakJudge(o, results).felt(stalled, false); got.heal != 0 || got.excused != 1 {
+		t.Errorf("got %+v, want nothing but an excused read", got)
 	}
 	longest, withPath := j.gaps(results, staleRead)
 	if longest != 23995*time.Millisecond || withPath != 2690*time.Millisecond {

@@ -106,7 +106,8 @@ const soakRules = `
   starting, or the machine stood still (those are counted apart). It did when a timer of the test was late by 0.5 s or more.
 - **Bar**: after a gateway was killed, moved or stalled, reads between its datacenter and the others work again within 5 s:
   heal is the time from the fault until the end of the last read that failed, or took longer than 1 s while the WAN was not
-  impaired. For faults of the WAN it counts from their end, over reads that began after it.
+  impaired, and no server that was asked, nor all that have the key, were lost meanwhile: that is the servers' fault.
+  For faults of the WAN it counts from their end, over reads that began after it.
 - **Bar**: no acknowledged write is lost, no process ends by itself, nothing passes the gateways by, and the federation is
   whole within 90 s of the last fault (gossip exchanges everything once a minute). Consistent reads need the leader; their gaps are told, and judged by nobody.
 `
