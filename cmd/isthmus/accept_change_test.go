@@ -118,7 +118,7 @@ func (m *mixed) changes(t *testing.T) { //nolint:thelper // a step is a test: it
 	t.Logf("ours stands in for the reference, with its keys, after %s", time.Since(start))
 	within(t, time.Minute, web)
 	t.Logf("services have registered again after %s", time.Since(start))
-	within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+	within(t, latched, func() error { return m.across(1, 2, 3) })
 	t.Logf("all federated after %s", time.Since(start))
 	changed.end(t)
 	for _, r := range others {
@@ -145,5 +145,8 @@ func (m *mixed) changes(t *testing.T) { //nolint:thelper // a step is a test: it
 	beside.start()
 	took := within(t, time.Minute, func() error { return m.leads(3, g.n) })
 	t.Logf("a restarted Envoy beside the reference's client works after %s", took)
-	within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+	within(t, time.Minute, func() error {
+		_, err := m.read(2, 1, 3, "app/07")
+		return err
+	})
 }

@@ -82,7 +82,7 @@ func newMixed(t *testing.T, sites func(*mixed) map[int]site) *mixed {
 		m.gateways[dc] = m.mesh(m.gatewayOf(dc, 1))
 	}
 	m.guard = m.watchSockets(m.servers)
-	within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+	within(t, latched, func() error { return m.across(1, 2, 3) })
 	t.Logf("federated after %s", time.Since(start))
 	return m
 }
@@ -244,7 +244,7 @@ func (m *mixed) stalled(t *testing.T) { //nolint:thelper // a step is a test: it
 	if n := suspicions(1, 3) - one + suspicions(3, 1) - three; n > 0 {
 		t.Errorf("our servers began to doubt each other %d times while dc2's gateway stalled", n)
 	}
-	t.Logf("all federated again after %s", within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) }))
+	t.Logf("all federated again after %s", within(t, latched, func() error { return m.across(1, 2, 3) }))
 }
 
 func (m *mixed) authority(t *testing.T) { //nolint:thelper // a step is a test: its lines are told
@@ -347,7 +347,7 @@ func (m *mixed) moved(t *testing.T) { //nolint:thelper // a step is a test: its 
 				t.Errorf("that is more than %s", limit)
 			}
 		}
-		t.Logf("all federated again after another %s", within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) }))
+		t.Logf("all federated again after another %s", within(t, latched, func() error { return m.across(1, 2, 3) }))
 	}
 }
 
@@ -406,7 +406,7 @@ func (m *mixed) replaced(t *testing.T) { //nolint:thelper // a step is a test: i
 	for name, p := range map[string]*process{first: m.gateways[1], second: other} {
 		own, reference := m.reading(ours, 1, "k"), m.reading(theirs, 1, "k")
 		p.signal(syscall.SIGKILL)
-		took := within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+		took := within(t, latched, func() error { return m.across(1, 2, 3) })
 		t.Logf("%s killed: all works again after %s", name, took)
 		own.endWithout(t)
 		reference.end(t)
@@ -414,7 +414,7 @@ func (m *mixed) replaced(t *testing.T) { //nolint:thelper // a step is a test: i
 		within(t, 30*time.Second, func() error { return m.leads(1, 1) })
 		within(t, 30*time.Second, func() error { return m.leads(1, 5) })
 		knows(m.gatewayAddr(1, 1), m.gatewayAddr(1, 5))
-		within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+		within(t, latched, func() error { return m.across(1, 2, 3) })
 	}
 	other.signal(syscall.SIGTERM)
 }
@@ -451,7 +451,7 @@ func (m *mixed) ownGone(t *testing.T) { //nolint:thelper // a step is a test: it
 			return m.across(1, 2, 3)
 		})
 		t.Logf("own gateway of dc%d back: used again after %s", dc, took)
-		within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+		within(t, latched, func() error { return m.across(1, 2, 3) })
 	}
 }
 
@@ -473,6 +473,6 @@ func (m *mixed) primaryMoves(t *testing.T) { //nolint:thelper // a step is a tes
 		})
 		t.Logf("reads from dc%d work after %s", dc, time.Since(start))
 	}
-	within(t, 2*time.Minute, func() error { return m.across(1, 2, 3) })
+	within(t, latched, func() error { return m.across(1, 2, 3) })
 	t.Logf("all federated after %s", time.Since(start))
 }

@@ -104,6 +104,11 @@ func within(t testing.TB, limit time.Duration, try func() error) time.Duration {
 	}
 }
 
+// latched is how long a datacenter of the reference may need to reach another one
+// again: when its look at that one's servers, every two or three minutes, falls
+// into an outage, it does not try before the next.
+const latched = 4 * time.Minute
+
 // across checks that each of the datacenters, which have one server each, sees all
 // of them alive, knows the gateways of all, and writes, reads and looks up in all.
 func (f *fleet) across(dcs ...int) error {
