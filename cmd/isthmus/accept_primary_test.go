@@ -159,12 +159,15 @@ func (m *mixed) hellos(t *testing.T) { //nolint:thelper // a step is a test: its
 			"/v1/snapshot?dc=dc1", // the reference alone has snapshots of another datacenter,
 			"/v1/health/service/consul?dc=dc1&cached&stale&index=1&wait=1s", // and streams what changes elsewhere
 		} {
-			start := time.Now()
-			b, err := m.do(http.MethodGet, dc, 1, path, nil)
-			t.Logf("the reference's GET %s: %d bytes after %s, %v", path, len(b), time.Since(start), err)
-			if err != nil && m.sites[1].ref != "" {
-				t.Errorf("GET %s: %v", path, err)
-			}
+			// Its snapshots over TLS fail now and then, between datacenters of its own too.
+			within(t, 30*time.Second, func() error {
+				b, err := m.do(http.MethodGet, dc, 1, path, nil)
+				t.Logf("the reference's GET %s: %d bytes, %v", path, len(b), err)
+				if m.sites[1].ref == "" {
+					return nil // we have neither; it need only ask
+				}
+				return err
+			})
 		}
 	}
 	within(t, 30*time.Second, m.hellosAreThose)
