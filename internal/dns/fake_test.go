@@ -35,7 +35,7 @@ type servers struct {
 
 type catalogOf struct {
 	nodes     []*api.Node
-	instances []api.CheckServiceNode
+	instances []*api.Instance
 }
 
 // newServers returns servers with the catalog of the tests.
@@ -84,7 +84,7 @@ func (s *servers) register(one *api.Registration) {
 		if one.Service.Weights == nil {
 			one.Service.Weights = &api.Weights{Passing: 1, Warning: 1}
 		}
-		c.instances = append(c.instances, api.CheckServiceNode{Node: c.nodes[i], Service: one.Service, Checks: checks})
+		c.instances = append(c.instances, &api.Instance{CheckServiceNode: api.CheckServiceNode{Node: c.nodes[i], Service: one.Service, Checks: checks}})
 	}
 	s.index++
 	close(s.changed)
@@ -96,7 +96,7 @@ func (s *servers) remove(dc, service string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.data[dc]
-	c.instances = slices.DeleteFunc(slices.Clone(c.instances), func(one api.CheckServiceNode) bool { return one.Service.Service == service })
+	c.instances = slices.DeleteFunc(slices.Clone(c.instances), func(one *api.Instance) bool { return one.Service.Service == service })
 	s.index++
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -165,7 +165,7 @@ func (c *catalogOf) answer(r *rpc.Request) error {
 				name = one.Service.Proxy.DestinationServiceName
 			}
 			if strings.EqualFold(name, in.ServiceName) && hasTags(one.Service.Tags, in.Tags()) {
-				*r.Out.(*[]api.CheckServiceNode) = append(*r.Out.(*[]api.CheckServiceNode), one)
+				*r.Out.(*[]*api.Instance) = append(*r.Out.(*[]*api.Instance), one)
 			}
 		}
 	default:

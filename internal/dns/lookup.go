@@ -174,10 +174,10 @@ func (l *lookup) service(ctx context.Context) error {
 }
 
 // instances answers with what of all may be used.
-func (l *lookup) instances(ctx context.Context, all []api.CheckServiceNode) {
+func (l *lookup) instances(ctx context.Context, all []*api.Instance) {
 	usable := make([]*api.CheckServiceNode, 0, len(all))
-	for i := range all {
-		switch all[i].Status() {
+	for _, one := range all {
+		switch one.Status() {
 		case api.Passing:
 		case api.Warning:
 			if l.s.OnlyPassing {
@@ -186,7 +186,7 @@ func (l *lookup) instances(ctx context.Context, all []api.CheckServiceNode) {
 		default:
 			continue
 		}
-		usable = append(usable, &all[i])
+		usable = append(usable, &one.CheckServiceNode)
 	}
 	if len(usable) == 0 {
 		l.nameError()

@@ -42,7 +42,7 @@ func (l *lookup) servers(ctx context.Context) (ns, glue []record) {
 		if len(ns) == maxServers || all[i].Status() != api.Passing {
 			continue
 		}
-		host, _ := l.host(&all[i])
+		host, _ := l.host(&all[i].CheckServiceNode)
 		addr, err := netip.ParseAddr(host)
 		target := l.plainName(all[i].Node.Node + ".node." + l.dc + "." + l.domain.text)
 		if err != nil || target == none || strings.ContainsAny(all[i].Node.Node, " .") {

@@ -103,7 +103,7 @@ func TestQueryOptionsReachTheServers(t *testing.T) {
 func TestServiceQueryReachesTheServers(t *testing.T) {
 	var got wire.ServiceQuery
 	f := fakeCaller{}
-	on(f, wire.HealthServiceNodes, func(_ rpc.Header, in *wire.ServiceQuery) ([]api.CheckServiceNode, rpc.Meta, error) {
+	on(f, wire.HealthServiceNodes, func(_ rpc.Header, in *wire.ServiceQuery) ([]*api.Instance, rpc.Meta, error) {
 		got = *in
 		return nil, rpc.Meta{}, nil
 	})
@@ -119,14 +119,14 @@ func TestServiceQueryReachesTheServers(t *testing.T) {
 }
 
 func TestPassingShowsHealthyInstancesOnly(t *testing.T) {
-	instance := func(node, status string) api.CheckServiceNode {
-		return api.CheckServiceNode{
+	instance := func(node, status string) *api.Instance {
+		return &api.Instance{CheckServiceNode: api.CheckServiceNode{
 			Node: &api.Node{Node: node}, Service: &api.NodeService{ID: "w"}, Checks: []*api.HealthCheck{{Status: status}},
-		}
+		}}
 	}
 	f := fakeCaller{}
-	on(f, wire.HealthServiceNodes, func(rpc.Header, *wire.ServiceQuery) ([]api.CheckServiceNode, rpc.Meta, error) {
-		return []api.CheckServiceNode{instance("a", "passing"), instance("b", "warning"), instance("c", "critical")}, rpc.Meta{}, nil
+	on(f, wire.HealthServiceNodes, func(rpc.Header, *wire.ServiceQuery) ([]*api.Instance, rpc.Meta, error) {
+		return []*api.Instance{instance("a", "passing"), instance("b", "warning"), instance("c", "critical")}, rpc.Meta{}, nil
 	})
 	a := New(config(f))
 	for query, want := range map[string]int{"": 3, "?passing": 1, "?passing=1": 1, "?passing=false": 3, "?passing=true": 1} {

@@ -48,21 +48,21 @@ func BenchmarkKVGet(b *testing.B) {
 }
 
 func BenchmarkHealthService(b *testing.B) {
-	var all []api.CheckServiceNode
+	var all []*api.Instance
 	for i := range 100 {
 		all = append(all, instance(i))
 	}
 	f := fakeCaller{}
-	on(f, wire.HealthServiceNodes, func(rpc.Header, *wire.ServiceQuery) ([]api.CheckServiceNode, rpc.Meta, error) {
+	on(f, wire.HealthServiceNodes, func(rpc.Header, *wire.ServiceQuery) ([]*api.Instance, rpc.Meta, error) {
 		return all, rpc.Meta{Index: 9, KnownLeader: true}, nil
 	})
 	benchmark(b, f, "/v1/health/service/web?passing")
 }
 
 // instance is an instance as a real catalog has it.
-func instance(i int) api.CheckServiceNode {
+func instance(i int) *api.Instance {
 	node, id := fmt.Sprintf("node-%d", i), fmt.Sprintf("web-%d", i)
-	return api.CheckServiceNode{
+	return &api.Instance{CheckServiceNode: api.CheckServiceNode{
 		Node: &api.Node{
 			ID: "92680956-e46a-ce03-2203-27b297f6fc37", Node: node, Address: "10.0.0.1", Datacenter: "dc1",
 			TaggedAddresses: map[string]string{"lan": "10.0.0.1", "wan": "10.0.0.1", "lan_ipv4": "10.0.0.1", "wan_ipv4": "10.0.0.1"},
@@ -76,7 +76,7 @@ func instance(i int) api.CheckServiceNode {
 			{Node: node, CheckID: "serfHealth", Name: "Serf Health Status", Status: "passing", Output: "Agent alive and reachable", ServiceTags: []string{}},
 			{Node: node, CheckID: "service:" + id, Name: "Service 'web' check", Status: "passing", Output: "HTTP GET http://10.0.0.1:8080/health: 200 OK Output: ok", ServiceID: id, ServiceName: "web", ServiceTags: []string{"v1", "blue"}, Type: "http", Interval: "10s"},
 		},
-	}
+	}}
 }
 
 // BenchmarkFilteredHealth asks a server with 100 instances for all of them, for half

@@ -83,7 +83,7 @@ func tagged(_ *request, all map[string][]string) (any, error) {
 }
 
 // serviceHealth shows the instances of a service, or only those that pass.
-func serviceHealth(q *request, all []api.CheckServiceNode) (any, error) {
+func serviceHealth(q *request, all []*api.Instance) (any, error) {
 	passing := q.has("passing")
 	if v := q.query.Get("passing"); v != "" {
 		var err error
@@ -92,15 +92,15 @@ func serviceHealth(q *request, all []api.CheckServiceNode) (any, error) {
 		}
 	}
 	if passing {
-		out := make([]api.CheckServiceNode, 0, len(all))
-		for i := range all {
-			if all[i].Status() == api.Passing {
-				out = append(out, all[i])
+		out := make([]*api.Instance, 0, len(all))
+		for _, one := range all {
+			if one.Status() == api.Passing {
+				out = append(out, one)
 			}
 		}
 		all = out
 	}
-	return rows[api.CheckServiceNode]{all, appendInstance}, nil
+	return rows[*api.Instance]{all, appendReady}, nil
 }
 
 func catalogDatacenters(q *request) error {

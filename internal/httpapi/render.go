@@ -74,7 +74,12 @@ func (n nodeInOrder) render(out []byte) []byte {
 	return append(out, '}')
 }
 
-func appendInstance(out []byte, c api.CheckServiceNode) []byte {
+// appendReady copies the text of an instance, which is written once.
+func appendReady(out []byte, one *api.Instance) []byte {
+	return append(out, one.Text(func(c *api.CheckServiceNode) []byte { return slices.Clip(appendInstance(nil, c)) })...)
+}
+
+func appendInstance(out []byte, c *api.CheckServiceNode) []byte {
 	out = append(out, `{"Node":`...)
 	out = appendNode(out, c.Node)
 	out = append(out, `,"Service":`...)

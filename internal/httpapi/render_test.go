@@ -110,7 +110,7 @@ func TestRowsByHandAreThoseOfEncodingJSON(t *testing.T) {
 		if c == nil {
 			return append(out, "null"...)
 		}
-		return appendInstance(out, *c)
+		return appendInstance(out, c)
 	})
 	rendersAlike(t, func(out []byte, e *api.KVPair) []byte {
 		if e == nil {

@@ -23,16 +23,20 @@ func wan(c *api.CheckServiceNode) (host string, port int) {
 // sorted returns the instances by node and id, without rows that lack one half,
 // which another datacenter's servers may send.
 func sorted(rows []api.CheckServiceNode) []*api.CheckServiceNode {
-	out := make([]*api.CheckServiceNode, 0, len(rows))
+	out := make([]*api.CheckServiceNode, len(rows))
 	for i := range rows {
-		if rows[i].Node != nil && rows[i].Service != nil {
-			out = append(out, &rows[i])
-		}
+		out[i] = &rows[i]
 	}
-	slices.SortFunc(out, func(a, b *api.CheckServiceNode) int {
+	return inOrder(out)
+}
+
+// inOrder does the same in place.
+func inOrder(rows []*api.CheckServiceNode) []*api.CheckServiceNode {
+	rows = slices.DeleteFunc(rows, func(c *api.CheckServiceNode) bool { return c.Node == nil || c.Service == nil })
+	slices.SortFunc(rows, func(a, b *api.CheckServiceNode) int {
 		return cmp.Or(cmp.Compare(a.Node.Node, b.Node.Node), cmp.Compare(a.Service.ID, b.Service.ID))
 	})
-	return out
+	return rows
 }
 
 func endpoint(c *api.CheckServiceNode, address func(*api.CheckServiceNode) (string, int)) Endpoint {
@@ -49,9 +53,13 @@ func endpoint(c *api.CheckServiceNode, address func(*api.CheckServiceNode) (stri
 }
 
 // serverEndpoints are the servers of the own datacenter.
-func serverEndpoints(rows []api.CheckServiceNode) []Endpoint {
+func serverEndpoints(rows []*api.Instance) []Endpoint {
+	own := make([]*api.CheckServiceNode, len(rows))
+	for i, row := range rows {
+		own[i] = &row.CheckServiceNode
+	}
 	var out []Endpoint
-	for _, c := range sorted(rows) {
+	for _, c := range inOrder(own) {
 		out = append(out, endpoint(c, lan))
 	}
 	return out

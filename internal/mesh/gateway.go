@@ -199,9 +199,9 @@ func (f *follower) datacenters(ctx context.Context) {
 
 func (f *follower) servers(ctx context.Context) {
 	in := wire.ServiceQuery{ServiceName: api.ConsulService}
-	watch(ctx, f, wire.HealthServiceNodes, f.header(""), in, topic[[]api.CheckServiceNode]{
+	watch(ctx, f, wire.HealthServiceNodes, f.header(""), in, topic[[]*api.Instance]{
 		what: watchServers,
-		take: func(rows []api.CheckServiceNode, _ rpc.Meta) edit {
+		take: func(rows []*api.Instance, _ rpc.Meta) edit {
 			servers := serverEndpoints(rows)
 			return func(p *partial) {
 				if ctx.Err() == nil {

@@ -121,7 +121,7 @@ func TestChangesThatComeTogetherMakeOneSnapshot(t *testing.T) {
 		s := complete()
 		r, _ := followed(t, s)
 		for i := range 20 {
-			s.set(askServers, []api.CheckServiceNode{server("s1", fmt.Sprintf("10.0.1.%d", i))})
+			s.set(askServers, servers(server("s1", fmt.Sprintf("10.0.1.%d", i))))
 			synctest.Wait()
 		}
 		s.set(askRoots, api.CARoots{TrustDomain: "2.consul"})
@@ -145,7 +145,7 @@ func TestSteadyChangesAreNotHeldBack(t *testing.T) {
 		defer tick.Stop()
 		seen := 0
 		for i := range 100 { // for a second
-			s.set(askServers, []api.CheckServiceNode{server("s1", fmt.Sprintf("10.0.1.%d", i))})
+			s.set(askServers, servers(server("s1", fmt.Sprintf("10.0.1.%d", i))))
 			if i > 2 { // between those
 				s.set(askRoots, api.CARoots{TrustDomain: fmt.Sprintf("%d.consul", i)})
 			}
@@ -172,7 +172,7 @@ func TestEqualSnapshotsAreNotYieldedAgain(t *testing.T) {
 		}
 		checked := server("s1", "10.0.0.1")
 		checked.Checks = []*api.HealthCheck{{Status: api.Passing, Output: "new"}}
-		s.set(askServers, []api.CheckServiceNode{checked})
+		s.set(askServers, servers(checked))
 		r.proxies <- gatewayProxy(true)
 		r.none(time.Hour)
 	})
@@ -200,7 +200,7 @@ func TestErrorsLeaveNoGap(t *testing.T) {
 			s.put(what, a)
 		}
 		r.none(time.Minute)
-		s.set(askServers, []api.CheckServiceNode{server("s2", "10.0.0.2")})
+		s.set(askServers, servers(server("s2", "10.0.0.2")))
 		if got := r.next(); hosts(got.Servers)[0] != "10.0.0.2" {
 			t.Errorf("got %+v after the errors", got)
 		}

@@ -56,7 +56,7 @@ func complete() *source {
 	s := newSource()
 	s.set(askRoots, api.CARoots{TrustDomain: "1.consul"})
 	s.set(askList, []string{"dc1"})
-	s.set(askServers, []api.CheckServiceNode{server("s1", "10.0.0.1")})
+	s.set(askServers, servers(server("s1", "10.0.0.1")))
 	s.set(askStates, map[string][]api.CheckServiceNode{})
 	s.set(askServices, wire.DumpReply{})
 	return s
@@ -88,6 +88,14 @@ func clone[V any](s *source, of map[string]V) map[string]V {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(of)
+}
+
+func servers(rows ...api.CheckServiceNode) []*api.Instance {
+	var out []*api.Instance
+	for _, c := range rows {
+		out = append(out, &api.Instance{CheckServiceNode: c})
+	}
+	return out
 }
 
 func dumpReply(rows ...api.CheckServiceNode) wire.DumpReply { return wire.DumpReply{Nodes: rows} }

@@ -212,11 +212,11 @@ func BenchmarkSnapshotOf100Datacenters(b *testing.B) {
 	p := &partial{datacenter: "dc1", domain: "consul", proxy: gatewayProxy(true), remote: map[string]*remote{}}
 	p.trust.set("1.consul")
 	p.services.set(nil)
-	servers := make(rows, 50)
-	for i := range servers {
-		servers[i] = server(fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i))
+	own := servers(make(rows, 50)...)
+	for i := range own {
+		own[i].CheckServiceNode = server(fmt.Sprintf("s%d", i), fmt.Sprintf("10.0.0.%d", i))
 	}
-	p.servers.set(serverEndpoints(servers))
+	p.servers.set(serverEndpoints(own))
 	told := map[string][]api.CheckServiceNode{}
 	for i := range 100 {
 		for n := range 3 {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"strings"
 
@@ -68,12 +69,9 @@ func bindCatalogLists(s *Server) {
 			if in.UseServiceKind {
 				rows = state.InstancesOfKind(tx, in.ServiceKind)
 			}
-			return wire.DumpReply{Nodes: slices.AppendSeq([]api.CheckServiceNode{}, rows)}, nil
+			return wire.DumpReply{Nodes: bare(rows)}, nil
 		},
-		Where: whereIn(func(tx *store.Tx, in *wire.DumpQuery, out wire.DumpReply, holds func(*api.CheckServiceNode) bool) wire.DumpReply {
-			out.Nodes = keepInstances(tx, in, out.Nodes, holds)
-			return out
-		}),
+		Where: whereIn(keepDumped),
 		Filter: func(z acl.Authorizer, out wire.DumpReply) wire.DumpReply {
 			out.Nodes = readable(z, out.Nodes)
 			return out
@@ -264,11 +262,23 @@ func only[T any](allowed func(z acl.Authorizer, row T) bool) func(z acl.Authoriz
 	}
 }
 
+// visible tells whether z may see an instance.
+func visible(z acl.Authorizer, c *api.CheckServiceNode) bool {
+	return z.Allow(acl.Node, c.Node.Node, acl.Read) == nil && z.Allow(acl.Service, c.Service.Service, acl.Read) == nil
+}
+
 // readable keeps the instances that z may see.
 func readable(z acl.Authorizer, rows []api.CheckServiceNode) []api.CheckServiceNode {
-	return collect(slices.Values(rows), func(c api.CheckServiceNode) bool {
-		return z.Allow(acl.Node, c.Node.Node, acl.Read) == nil && z.Allow(acl.Service, c.Service.Service, acl.Read) == nil
-	})
+	return collect(slices.Values(rows), func(c api.CheckServiceNode) bool { return visible(z, &c) })
+}
+
+// bare are the instances without what was made of them.
+func bare(rows iter.Seq[*api.Instance]) []api.CheckServiceNode {
+	out := []api.CheckServiceNode{}
+	for i := range rows {
+		out = append(out, i.CheckServiceNode)
+	}
+	return out
 }
 
 func hasMeta(meta, want map[string]string) bool {

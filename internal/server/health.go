@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"isthmus/api"
 	"isthmus/internal/acl"
 	"isthmus/internal/state"
@@ -53,27 +55,29 @@ func bindHealth(s *Server) {
 			return near(s, &in.Source, rows, ofCheck)
 		},
 	})
-	bindRead(s, wire.HealthServiceNodes, Read[wire.ServiceQuery, []api.CheckServiceNode]{
+	bindRead(s, wire.HealthServiceNodes, Read[wire.ServiceQuery, []*api.Instance]{
 		Allow: allowService,
-		Run: func(tx *store.Tx, in *wire.ServiceQuery) ([]api.CheckServiceNode, error) {
+		Run: func(tx *store.Tx, in *wire.ServiceQuery) ([]*api.Instance, error) {
 			if in.ServiceName == "" {
 				return nil, api.Errorf(api.Invalid, "Must provide service name")
 			}
 			if in.Ingress {
-				return []api.CheckServiceNode{}, nil // no gateway is set up to let it in
+				return []*api.Instance{}, nil // no gateway is set up to let it in
 			}
 			instances, tags := state.Instances, in.Tags()
 			if in.Connect {
 				instances, tags = state.ConnectInstances, nil // tags are those of the service, not of its sidecars
 			}
-			return collect(instances(tx, in.ServiceName), func(c api.CheckServiceNode) bool {
+			return collect(instances(tx, in.ServiceName), func(c *api.Instance) bool {
 				return hasTags(c.Service.Tags, tags) && hasMeta(c.Node.Meta, in.NodeMetaFilters)
 			}), nil
 		},
-		Where:  whereIn(keepInstances[wire.ServiceQuery]),
-		Filter: readable,
-		Near: func(in *wire.ServiceQuery, rows []api.CheckServiceNode) []api.CheckServiceNode {
-			return near(s, &in.Source, rows, func(c api.CheckServiceNode) string { return c.Node.Node })
+		Where: whereIn(keepInstances),
+		Filter: func(z acl.Authorizer, rows []*api.Instance) []*api.Instance {
+			return collect(slices.Values(rows), func(i *api.Instance) bool { return visible(z, &i.CheckServiceNode) })
+		},
+		Near: func(in *wire.ServiceQuery, rows []*api.Instance) []*api.Instance {
+			return near(s, &in.Source, rows, func(c *api.Instance) string { return c.Node.Node })
 		},
 	})
 }

@@ -34,13 +34,12 @@ func whereIn[In, Out, T any](
 	}
 }
 
-func keepInstances[In any](_ *store.Tx, _ *In, rows []api.CheckServiceNode, holds func(*api.CheckServiceNode) bool) []api.CheckServiceNode {
-	out := make([]api.CheckServiceNode, 0, len(rows))
-	for i := range rows {
-		if holds(&rows[i]) {
-			out = append(out, rows[i])
-		}
-	}
+func keepInstances(_ *store.Tx, _ *wire.ServiceQuery, rows []*api.Instance, holds func(*api.CheckServiceNode) bool) []*api.Instance {
+	return collect(slices.Values(rows), func(i *api.Instance) bool { return holds(&i.CheckServiceNode) })
+}
+
+func keepDumped(_ *store.Tx, _ *wire.DumpQuery, out wire.DumpReply, holds func(*api.CheckServiceNode) bool) wire.DumpReply {
+	out.Nodes = collect(slices.Values(out.Nodes), func(c api.CheckServiceNode) bool { return holds(&c) })
 	return out
 }
 

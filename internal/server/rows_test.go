@@ -71,7 +71,7 @@ func TestPeersMayFilterAndSort(t *testing.T) {
 			}
 			h.Filter = strings.ReplaceAll(expression, "Node ", "Node.Node ")
 			instances, _, err := wire.HealthServiceNodes.Call(ctx, c, h, wire.ServiceQuery{ServiceName: "web", Source: near})
-			if got := nodesOf(instances, func(n api.CheckServiceNode) string { return n.Node.Node }); got != want || err != nil {
+			if got := nodesOf(instances, func(n *api.Instance) string { return n.Node.Node }); got != want || err != nil {
 				t.Errorf("health %s: got %q, %v, want %q", expression, got, err, want)
 			}
 		}

@@ -68,7 +68,7 @@ func (s *Server) Lead(ctx context.Context) error {
 func (s *Server) ownGateways() (*api.FederationState, []api.CheckServiceNode, func(context.Context) error) {
 	tx := s.state.Read()
 	stored := state.FederationState(tx, s.cfg.Datacenter)
-	gateways := slices.Collect(state.InstancesOfKind(tx, api.MeshGateway))
+	gateways := bare(state.InstancesOfKind(tx, api.MeshGateway))
 	return stored, gateways, tx.Wait
 }
 

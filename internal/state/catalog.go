@@ -27,22 +27,21 @@ var (
 	})
 	// By the service whose mesh traffic an instance takes: a sidecar's destination, or
 	// its own where it does so itself.
-	servicesByConnect = services.By("connect", func(s *instance) []store.Key {
-		switch {
-		case s.Kind == api.ConnectProxy:
-			return []store.Key{store.Text(strings.ToLower(s.Proxy.DestinationServiceName))}
-		case s.Connect.Native:
-			return []store.Key{store.Text(strings.ToLower(s.Service))}
-		}
-		return nil
-	})
-	servicesByKind = services.By("kind", func(s *instance) []store.Key {
-		if s.Kind == "" {
-			return nil
-		}
-		return []store.Key{store.Text(s.Kind)}
-	})
+	// By the service whose mesh traffic an instance takes.
+	servicesByConnect = services.By("connect", func(s *instance) []store.Key { return connectKeys(s.NodeService) })
 )
+
+// connectKeys names the service whose mesh traffic an instance takes: a sidecar's
+// destination, or its own where it does so itself.
+func connectKeys(s *api.NodeService) []store.Key {
+	switch {
+	case s.Kind == api.ConnectProxy:
+		return []store.Key{store.Text(strings.ToLower(s.Proxy.DestinationServiceName))}
+	case s.Connect.Native:
+		return []store.Key{store.Text(strings.ToLower(s.Service))}
+	}
+	return nil
+}
 
 // The checks: of nodes, and of instances.
 var (
@@ -70,13 +69,13 @@ type instance struct {
 
 	node string
 
-	// Keys that every read of it needs: of its node, and as the owner of checks its
-	// own and its node's.
-	at, own, host store.Key
+	// Keys that every read of it needs: of its node, and its own, also as the owner
+	// of checks.
+	at, own store.Key
 }
 
 func newInstance(node string, s *api.NodeService) *instance {
-	return &instance{s, node, nodeKey(node), ownerKey(node, s.ID), ownerKey(node, "")}
+	return &instance{s, node, nodeKey(node), ownerKey(node, s.ID)}
 }
 
 func nodeKey(name string) store.Key { return store.Text(strings.ToLower(name)) }
@@ -164,51 +163,6 @@ func ServiceTags(r store.Reader, on func(*api.Node) bool) map[string][]string {
 		}
 	}
 	return out
-}
-
-// Instances yields the instances of a service with their nodes and checks,
-// ordered by node and id.
-func Instances(r store.Reader, name string) iter.Seq[api.CheckServiceNode] {
-	return withChecks(r, servicesByName.Get(r, store.Text(strings.ToLower(name))))
-}
-
-// ConnectInstances yields the instances that take the mesh traffic of a service.
-func ConnectInstances(r store.Reader, name string) iter.Seq[api.CheckServiceNode] {
-	return withChecks(r, servicesByConnect.Get(r, store.Text(strings.ToLower(name))))
-}
-
-// InstancesOfKind yields the instances of a kind, such as mesh-gateway.
-func InstancesOfKind(r store.Reader, kind string) iter.Seq[api.CheckServiceNode] {
-	return withChecks(r, servicesByKind.Get(r, store.Text(kind)))
-}
-
-// AllInstances yields every instance.
-func AllInstances(r store.Reader) iter.Seq[api.CheckServiceNode] {
-	return withChecks(r, services.All(r))
-}
-
-// usualChecks is how many checks most instances have: one of the node and their own.
-const usualChecks = 2
-
-func withChecks(r store.Reader, rows iter.Seq[*instance]) iter.Seq[api.CheckServiceNode] {
-	return func(yield func(api.CheckServiceNode) bool) {
-		for row := range rows {
-			node := nodes.Get(r, row.at)
-			if node == nil {
-				continue
-			}
-			all := make([]*api.HealthCheck, 0, usualChecks)
-			for c := range checksByOwner.Get(r, row.host) {
-				all = append(all, c)
-			}
-			for c := range checksByOwner.Get(r, row.own) {
-				all = append(all, c)
-			}
-			if !yield(api.CheckServiceNode{Node: node, Service: row.NodeService, Checks: all}) {
-				return
-			}
-		}
-	}
 }
 
 // ServiceNodes yields the instances of a service beside the fields of their

@@ -16,29 +16,32 @@ import (
 var Register = Command[api.Registration, wire.Empty]{
 	ID: 0, Name: "register",
 	Apply: func(w *store.WriteTx, in *api.Registration) (out wire.Empty, err error) {
-		if err := registerNode(w, in); err != nil {
+		t := touched{node: in.Node}
+		if t.all, err = registerNode(w, in); err != nil {
 			return out, err
 		}
-		if in.Service != nil {
-			registerService(w, in.Node, in.Service)
+		if in.Service != nil && registerService(w, in.Node, in.Service) {
+			t.owner(in.Service.ID)
 		}
 		all := in.Checks
 		if in.Check != nil {
 			all = append(slices.Clone(all), in.Check)
 		}
 		for _, c := range all {
-			if err := registerCheck(w, in.Node, c); err != nil {
+			if err := registerCheck(w, &t, c); err != nil {
 				return out, err
 			}
 		}
+		t.join(w)
 		return out, nil
 	},
 }
 
-func registerNode(w *store.WriteTx, in *api.Registration) error {
+// registerNode reports whether the node is new or has changed.
+func registerNode(w *store.WriteTx, in *api.Registration) (bool, error) {
 	old := Node(w, in.Node)
 	if old != nil && in.SkipNodeUpdate {
-		return nil
+		return false, nil
 	}
 	row := &api.Node{
 		ID: in.ID, Node: in.Node, Address: in.Address, Datacenter: in.Datacenter, PeerName: in.PeerName,
@@ -47,7 +50,7 @@ func registerNode(w *store.WriteTx, in *api.Registration) error {
 	if old == nil && row.ID != "" {
 		if twin := NodeByID(w, row.ID); twin != nil {
 			if err := renameNode(w, twin, row.Node); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
@@ -56,18 +59,18 @@ func registerNode(w *store.WriteTx, in *api.Registration) error {
 		case row.ID == "":
 			row.ID = old.ID
 		case row.ID != old.ID && alive(w, old.Node):
-			return api.Errorf(api.Invalid, "node name %s is reserved by node %s with name %s (%s)", row.Node, old.ID, old.Node, old.Address)
+			return false, api.Errorf(api.Invalid, "node name %s is reserved by node %s with name %s (%s)", row.Node, old.ID, old.Node, old.Address)
 		}
 	}
 	row.CreateIndex, row.ModifyIndex = w.Index(), w.Index()
 	if old != nil {
 		row.CreateIndex = old.CreateIndex
 		if sameNode(old, row) {
-			return nil
+			return false, nil
 		}
 	}
 	nodes.Put(w, row)
-	return nil
+	return true, nil
 }
 
 // renameNode takes a node out of the catalog whose id comes back under another
@@ -86,7 +89,8 @@ func alive(r store.Reader, node string) bool {
 	return c != nil && c.Status != api.Critical
 }
 
-func registerService(w *store.WriteTx, node string, in *api.NodeService) {
+// registerService reports whether the instance is new or has changed.
+func registerService(w *store.WriteTx, node string, in *api.NodeService) bool {
 	row := *in
 	if row.Weights == nil {
 		row.Weights = &api.Weights{Passing: 1, Warning: 1}
@@ -95,20 +99,21 @@ func registerService(w *store.WriteTx, node string, in *api.NodeService) {
 	if old := Service(w, node, row.ID); old != nil {
 		row.CreateIndex = old.CreateIndex
 		if sameService(old, &row) {
-			return
+			return false
 		}
 	}
 	services.Put(w, newInstance(node, &row))
+	return true
 }
 
-func registerCheck(w *store.WriteTx, node string, in *api.HealthCheck) error {
+func registerCheck(w *store.WriteTx, t *touched, in *api.HealthCheck) error {
 	row := *in
-	row.Node = node
+	row.Node = t.node
 	if row.Status == "" {
 		row.Status = api.Critical
 	}
 	if row.ServiceID != "" {
-		s := Service(w, node, row.ServiceID)
+		s := Service(w, t.node, row.ServiceID)
 		if s == nil {
 			return api.Errorf(api.Invalid, "Missing service registration")
 		}
@@ -118,12 +123,14 @@ func registerCheck(w *store.WriteTx, node string, in *api.HealthCheck) error {
 		row.ServiceTags = []string{}
 	}
 	row.CreateIndex, row.ModifyIndex = w.Index(), w.Index()
-	if old := Check(w, node, row.CheckID); old != nil {
+	if old := Check(w, t.node, row.CheckID); old != nil {
 		row.CreateIndex = old.CreateIndex
 		if sameCheck(old, &row) {
 			return nil
 		}
+		t.owner(old.ServiceID)
 	}
+	t.owner(row.ServiceID)
 	checks.Put(w, &row)
 	return nil
 }
@@ -176,14 +183,20 @@ func sameCheck(a, b *api.HealthCheck) bool {
 var Deregister = Command[api.Deregistration, wire.Empty]{
 	ID: 1, Name: "deregister",
 	Apply: func(w *store.WriteTx, in *api.Deregistration) (out wire.Empty, err error) {
+		t := touched{node: in.Node}
 		switch {
 		case in.ServiceID != "":
+			t.owner(in.ServiceID)
 			deregisterService(w, in.Node, in.ServiceID)
 		case in.CheckID != "":
-			checks.Delete(w, store.Join(strings.ToLower(in.Node), in.CheckID))
+			if c := Check(w, in.Node, in.CheckID); c != nil {
+				t.owner(c.ServiceID)
+				checks.Delete(w, store.Join(strings.ToLower(in.Node), in.CheckID))
+			}
 		default:
 			deregisterNode(w, in.Node)
 		}
+		t.join(w)
 		return out, nil
 	},
 }
@@ -198,6 +211,7 @@ func deregisterService(w *store.WriteTx, node, id string) {
 }
 
 func deregisterNode(w *store.WriteTx, node string) {
+	joined.DeletePrefix(w, nodeKey(node))
 	services.DeletePrefix(w, nodeKey(node))
 	checks.DeletePrefix(w, nodeKey(node))
 	coordinates.DeletePrefix(w, nodeKey(node))

@@ -18,9 +18,9 @@ type State struct {
 
 // New returns an empty state.
 func New() *State {
-	schemas := make([]store.Schema, len(Tables))
-	for i, t := range Tables {
-		schemas[i] = t.schema
+	schemas := []store.Schema{joined}
+	for _, t := range Tables {
+		schemas = append(schemas, t.schema)
 	}
 	s := &State{store: store.New(schemas...)}
 	for _, c := range commands {
@@ -124,6 +124,9 @@ func (s *State) Restore(index uint64, in io.Reader) error {
 		for {
 			id, err := r.ReadByte()
 			if errors.Is(err, io.EOF) {
+				for row := range services.All(w) {
+					join(w, row)
+				}
 				return nil
 			} else if err != nil {
 				return err //nolint:wrapcheck // wrapped below

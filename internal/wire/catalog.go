@@ -22,7 +22,7 @@ var (
 	HealthChecksInState = rpc.Method[StateQuery, []*api.HealthCheck]{Name: "Health.ChecksInState", Reply: "HealthChecks"}
 	HealthNodeChecks    = rpc.Method[NodeQuery, []*api.HealthCheck]{Name: "Health.NodeChecks", Reply: "HealthChecks"}
 	HealthServiceChecks = rpc.Method[ServiceQuery, []*api.HealthCheck]{Name: "Health.ServiceChecks", Reply: "HealthChecks"}
-	HealthServiceNodes  = rpc.Method[ServiceQuery, []api.CheckServiceNode]{Name: "Health.ServiceNodes", Reply: "Nodes"}
+	HealthServiceNodes  = rpc.Method[ServiceQuery, []*api.Instance]{Name: "Health.ServiceNodes", Reply: "Nodes"}
 
 	ServiceDump = rpc.Method[DumpQuery, DumpReply]{Name: "Internal.ServiceDump", Reply: rpc.Flat}
 )

@@ -146,7 +146,7 @@ func fields(t reflect.Type) []string {
 		return nil
 	}
 	for _, f := range reflect.VisibleFields(t) {
-		if !f.Anonymous {
+		if !f.Anonymous && f.IsExported() {
 			out = append(out, f.Name+" "+typeName(f.Type))
 		}
 	}
@@ -195,7 +195,9 @@ func note(t reflect.Type, structs map[string]reflect.Type, shown bool) {
 			structs[t.Name()] = t
 		}
 		for _, f := range reflect.VisibleFields(t) {
-			note(f.Type, structs, f.Anonymous)
+			if f.IsExported() {
+				note(f.Type, structs, f.Anonymous)
+			}
 		}
 	}
 }

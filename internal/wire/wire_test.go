@@ -235,7 +235,9 @@ func fill(v reflect.Value, name string, within []reflect.Type) {
 		fill(v.Elem(), name, within)
 	case reflect.Struct:
 		for i := range v.NumField() {
-			fill(v.Field(i), v.Type().Field(i).Name, append(within, v.Type()))
+			if f := v.Type().Field(i); f.IsExported() { // the rest is not sent
+				fill(v.Field(i), f.Name, append(within, v.Type()))
+			}
 		}
 	default:
 		panic("no sample of " + v.Type().String())
