@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -24,6 +25,17 @@ type Header struct {
 	MustRevalidate bool
 	MaxAge         time.Duration
 	StaleIfError   time.Duration
+}
+
+// Wait is how long a blocking read waits: what was asked for within limits, and a
+// random part, so that readers that came together do not return together.
+func (h *Header) Wait() time.Duration {
+	wait := h.MaxWait
+	if wait <= 0 {
+		wait = DefaultWait
+	}
+	wait = min(wait, MaxWait)
+	return wait + rand.N(wait/JitterFraction+1) //nolint:gosec // spreads load, hides nothing
 }
 
 // Meta is what a server says of an answer.

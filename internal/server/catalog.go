@@ -138,7 +138,7 @@ func (s *Server) datacenters(context.Context, rpc.Header, *wire.Empty) ([]string
 	if len(list) == 0 {
 		list = []string{s.cfg.Datacenter}
 	}
-	return list, rpc.Meta{}, nil
+	return s.nearestFirst(list), rpc.Meta{}, nil
 }
 
 func readableServices(z acl.Authorizer, all map[string][]string) map[string][]string {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"math"
@@ -126,6 +127,39 @@ func (s *Server) writeCoordinates(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// nearestFirst sorts datacenters by the median of the round-trip times to their
+// servers. The own one comes first, those that nothing is known of come last, and
+// equal ones stand by name.
+func (s *Server) nearestFirst(list []string) []string {
+	own, ok := api.NetworkCoordinate{}, false
+	if s.cfg.WANCoordinate != nil {
+		own, ok = s.cfg.WANCoordinate(s.cfg.Node + "." + s.cfg.Datacenter)
+	}
+	if !ok {
+		return list
+	}
+	distance := make(map[string]float64, len(list))
+	for _, dc := range list {
+		var all []float64
+		for _, server := range s.router.Servers(dc) {
+			if c, ok := s.cfg.WANCoordinate(server.Name + "." + dc); ok {
+				all = append(all, state.RTT(&own, &c))
+			}
+		}
+		slices.Sort(all)
+		switch {
+		case dc == s.cfg.Datacenter:
+			distance[dc] = 0
+		case len(all) == 0:
+			distance[dc] = math.Inf(1)
+		default:
+			distance[dc] = all[len(all)/2]
+		}
+	}
+	slices.SortFunc(list, func(a, b string) int { return cmp.Or(cmp.Compare(distance[a], distance[b]), cmp.Compare(a, b)) })
+	return list
 }
 
 // datacenterCoordinates tells where the servers of each datacenter stand, as this

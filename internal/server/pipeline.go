@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"isthmus/api"
@@ -47,31 +46,45 @@ func bindRead[In, Out any](s *Server, m rpc.Method[In, Out], r Read[In, Out]) {
 	d := m.Desc()
 	rpc.Bind(s.handlers, m, func(ctx context.Context, h rpc.Header, in *In) (out Out, meta rpc.Meta, err error) {
 		meta, err = s.route(ctx, &rpc.Request{Desc: d, Header: h, In: in, Out: &out}, func() (rpc.Meta, error) {
-			z, err := s.authorizer(h.Token)
-			if err != nil {
-				return rpc.Meta{}, err
-			}
-			if r.Allow != nil {
-				if err := r.Allow(z, in); err != nil {
-					return rpc.Meta{}, err
-				}
-			}
-			query, err := r.query(in, h.Filter)
+			query, shown, err := r.open(s, h, in)
 			if err != nil {
 				return rpc.Meta{}, err
 			}
 			var meta rpc.Meta
-			out, meta, err = block(ctx, s, h, query)
-			if err == nil && r.Filter != nil {
-				out = r.Filter(z, out)
-			}
-			if err == nil && r.Near != nil {
-				out = r.Near(in, out)
+			if out, meta, err = block(ctx, s, h, query); err == nil {
+				out = shown(out)
 			}
 			return meta, err
 		})
 		return out, meta, err
 	})
+	s.parks[m.Name] = func(req *rpc.Request, changed func()) (*rpc.Parked, error) { return r.park(s, req, changed) }
+}
+
+// open checks whether a caller may ask, and returns what answers it and what makes
+// of an answer the part that is shown, nearest first.
+func (r *Read[In, Out]) open(s *Server, h rpc.Header, in *In) (query func(*store.Tx) (Out, error), shown func(Out) Out, err error) {
+	z, err := s.authorizer(h.Token)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.Allow != nil {
+		if err := r.Allow(z, in); err != nil {
+			return nil, nil, err
+		}
+	}
+	if query, err = r.query(in, h.Filter); err != nil {
+		return nil, nil, err
+	}
+	return query, func(out Out) Out {
+		if r.Filter != nil {
+			out = r.Filter(z, out)
+		}
+		if r.Near != nil {
+			out = r.Near(in, out)
+		}
+		return out
+	}, nil
 }
 
 // query is what answers in, with the rows alone that an expression holds true of.
@@ -173,7 +186,7 @@ var errWaited = errors.New("waited long enough")
 func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*store.Tx) (Out, error)) (Out, rpc.Meta, error) {
 	if h.MinIndex > 0 {
 		var cancel context.CancelFunc
-		wait := waitOf(h)
+		wait := h.Wait()
 		if h.MinIndex > s.state.LastIndex() {
 			// The index is of the datacenter's former life, or this server lags. Either way
 			// the caller soon hears what there is, and waits on from there.
@@ -216,13 +229,3 @@ func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*st
 // aheadWait is how long a blocking read waits for an index that is not there yet.
 const aheadWait = time.Second
 
-// waitOf is how long a blocking read waits: what was asked for within limits,
-// and a random part, so that readers that came together do not return together.
-func waitOf(h rpc.Header) time.Duration {
-	wait := h.MaxWait
-	if wait <= 0 {
-		wait = rpc.DefaultWait
-	}
-	wait = min(wait, rpc.MaxWait)
-	return wait + rand.N(wait/rpc.JitterFraction+1) //nolint:gosec // spreads load, hides nothing
-}

@@ -76,6 +76,7 @@ type Server struct {
 	primary     rpc.Caller          // servers of the primary datacenter
 	locator     *federation.Locator // nil without federation
 	handlers    *rpc.Handlers
+	parks       map[string]park // by method
 	gate        federation.Gate
 	copier      federation.Replicator
 	coordinates waiting
@@ -88,7 +89,7 @@ type Server struct {
 func New(cfg Config, st *state.State, log Log, router *rpc.Router, locator *federation.Locator) *Server {
 	s := &Server{
 		cfg: cfg, state: st, log: log, router: router, primary: router.To(cfg.Primary), locator: locator,
-		handlers: rpc.NewHandlers(), lan: make(chan struct{}, 1),
+		handlers: rpc.NewHandlers(), parks: map[string]park{}, lan: make(chan struct{}, 1),
 	}
 	s.gate.Servers = router.Servers
 	s.gate.Datacenters = []string{cfg.Datacenter}

@@ -65,11 +65,16 @@ type place struct {
 // A waiter is a reader that waits for the first change of any of its marks.
 type waiter struct {
 	fired atomic.Bool
-	ch    chan struct{}
+	ch    chan struct{} // closed then, or nil
+	call  func()        // called then, or nil
 }
 
 func (w *waiter) fire() {
-	if w.fired.CompareAndSwap(false, true) {
+	switch {
+	case !w.fired.CompareAndSwap(false, true):
+	case w.call != nil:
+		w.call()
+	default:
 		close(w.ch)
 	}
 }

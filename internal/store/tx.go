@@ -75,7 +75,17 @@ func (t *Tx) Changed() <-chan struct{} {
 	return t.waiter.ch
 }
 
-// Release ends the wait that Changed began. It does nothing if there is none.
+// Notify calls f once something that was read before has changed, at once if it
+// has. It is called by the goroutine of the writer, whom it must not keep. After
+// Release it is not called, unless it is just being called. A transaction is for
+// either Notify or Changed.
+func (t *Tx) Notify(f func()) {
+	t.waiter = &waiter{call: f}
+	t.park()
+}
+
+// Release ends the wait that Changed or Notify began. It does nothing if there is
+// none.
 func (t *Tx) Release() {
 	if !t.parked {
 		return
