@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -74,6 +75,87 @@ func TestCommandsTalkToARealNode(t *testing.T) {
 	var status struct{ Servers []wire.ServerView }
 	if err := json.Unmarshal([]byte(out), &status); err != nil || len(status.Servers) != 1 || !status.Servers[0].Leader {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestNodeTellsWatchersAndDebug lets commands look at one node for a while, which
+// runs the watches of its own settings meanwhile.
+func TestNodeTellsWatchersAndDebug(t *testing.T) {
+	f := newFleet(t)
+	views := filepath.Join(f.dir, "views")
+	settings := f.settings(1, 1, 1)
+	settings["enable_debug"] = true
+	settings["watches"] = []any{map[string]any{
+		"type": "keyprefix", "prefix": "a/", "args": []string{"sh", "-c", `cat >> "$0"; echo "index $CONSUL_INDEX" >> "$0"`, views},
+	}}
+	f.agent("server", "", settings)
+	testkit.Eventually(t, func() error { return f.put(1, 1, 1, "a/b", "1") })
+
+	bundle := filepath.Join(f.dir, "bundle")
+	captured := make(chan error, 1)
+	go func() {
+		out, err := f.cli(1, "debug", "-duration=10s", "-interval=5s", "-archive=false", "-output="+bundle)
+		if err != nil || !strings.Contains(out, "Saved debug archive: "+bundle) {
+			err = &unexpected{"debug", out, err}
+		}
+		captured <- err
+	}()
+
+	file := f.write("mesh.hcl", []byte(`service {
+  name = "web"
+  port = 80
+  check { ttl = "10m" }
+  connect { sidecar_service { proxy { upstreams { destination_name = "db" local_bind_port = 9000 } } } }
+}`))
+	for _, c := range []struct{ args, want string }{
+		{"services register " + file, "Registered service: web"},
+		{"watch -type=key -key=a/b", `"Value": "MQ=="`},
+		{"watch -type=keyprefix -prefix=a/", `"Key": "a/b"`},
+		{"watch -type=services", `"web-sidecar-proxy"`},
+		{"watch -type=nodes", `"Node": "s1"`},
+		{"watch -type=service -service=web", `"Service": "web"`},
+		{"watch -type=checks -state=critical", `"CheckID": "service:web"`},
+		{"watch -type=agent_service -service=web-sidecar-proxy", `"DestinationName": "db"`},
+		{"watch -type=event", "watches of type event are not built yet"},
+		{"watch -type=key -key=a/b -shell=false false", "Error executing handler: exit status 1"},
+		{"maint -enable -service=web -reason=because", `Service maintenance is now enabled for "web"`},
+		{"maint", "because"},
+		{"maint -disable -service=web", "is now disabled"},
+		{"rtt s1 nosuch", "Could not find a coordinate"},
+		{"services deregister " + file, "Deregistered service: web"},
+		{"catalog services", "consul"},
+	} {
+		testkit.Eventually(t, func() error {
+			out, err := f.cli(1, strings.Fields(c.args)...)
+			if !strings.Contains(out, c.want) {
+				return &unexpected{c.args, out, err}
+			}
+			return nil
+		})
+	}
+	testkit.Eventually(t, func() error {
+		seen, err := os.ReadFile(views)
+		if !strings.Contains(string(seen), `"Value":"MQ=="`) || !strings.Contains(string(seen), "\nindex ") {
+			return &unexpected{"the watch", string(seen), err}
+		}
+		return nil
+	})
+
+	if err := <-captured; err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{
+		"agent.json", "host.json", "index.json", "members.json", "metrics.json", "consul.log", "profile.prof", "trace.out", "*Z/heap.prof", "*Z/goroutine.prof",
+	} {
+		found, err := filepath.Glob(filepath.Join(bundle, pattern))
+		if err != nil || len(found) == 0 {
+			t.Errorf("%s is missing: %v", pattern, err)
+		}
+		for _, name := range found {
+			if info, err := os.Stat(name); err != nil || info.Size() == 0 {
+				t.Errorf("%s is empty: %v", name, err)
+			}
+		}
 	}
 }
 

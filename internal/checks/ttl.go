@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"isthmus/api"
@@ -14,12 +15,14 @@ import (
 const maxOutput = 4096
 
 // TTL is a check whose state comes from outside, and which is critical when
-// nothing comes in time.
+// nothing comes in time. It needs no goroutine: agents have many of them.
 type TTL struct {
 	ttl    time.Duration
 	max    int
 	report Report
-	moved  chan struct{} // says that the deadline moved; one waiting signal is enough
+
+	timer   atomic.Pointer[time.Timer] // nil until it is started
+	stopped atomic.Bool
 
 	// mu is held while a result is reported, so that an update and the expiry it
 	// was just in time for are reported in the order they happened.
@@ -31,9 +34,7 @@ type TTL struct {
 
 func newTTL(def *api.CheckType, report Report, env *Env) (Runner, error) {
 	ttl := time.Duration(def.TTL)
-	return &TTL{
-		ttl: ttl, max: env.MaxOutput, report: report, moved: make(chan struct{}, 1), deadline: time.Now().Add(ttl),
-	}, nil
+	return &TTL{ttl: ttl, max: env.MaxOutput, report: report, deadline: time.Now().Add(ttl)}, nil
 }
 
 // Update reports a state and starts the time anew. It may be called whether the
@@ -44,11 +45,11 @@ func (t *TTL) Update(status, output string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	again := t.expired
 	t.deadline, t.expired, t.output = time.Now().Add(t.ttl), false, output
 	t.report(status, output)
-	select {
-	case t.moved <- struct{}{}:
-	default:
+	if timer := t.timer.Load(); again && timer != nil {
+		timer.Reset(t.ttl) // one that runs finds the new deadline when it ends
 	}
 }
 
@@ -60,35 +61,44 @@ func (t *TTL) Resume(output string) {
 	t.output = output
 }
 
-// Run implements Runner.
+// Run implements Runner, for who has no use for Start and Stop.
 func (t *TTL) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		if left, waiting := t.expire(); waiting {
-			timer.Reset(left)
-		} else {
-			timer.Stop()
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.moved:
-		case <-timer.C:
-		}
+	t.Start()
+	<-ctx.Done()
+	t.Stop()
+	return nil
+}
+
+// Start lets the time run. It may report before it returns.
+func (t *TTL) Start() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timer.Store(time.AfterFunc(time.Until(t.deadline), t.expire))
+	if t.stopped.Load() {
+		t.Stop()
 	}
 }
 
-// expire makes the check critical when its time is over, and otherwise returns
-// how much is left.
-func (t *TTL) expire() (left time.Duration, waiting bool) {
+// Stop ends the check, without a wait for a result that is being reported. It may
+// be called before Start, which then does nothing.
+func (t *TTL) Stop() {
+	t.stopped.Store(true)
+	if timer := t.timer.Load(); timer != nil {
+		timer.Stop()
+	}
+}
+
+// expire makes the check critical when its time is over, and otherwise waits for
+// what is left of it.
+func (t *TTL) expire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.expired {
-		return 0, false
+	if t.expired || t.stopped.Load() {
+		return
 	}
-	if left = time.Until(t.deadline); left > 0 {
-		return left, true
+	if left := time.Until(t.deadline); left > 0 {
+		t.timer.Load().Reset(left)
+		return
 	}
 	t.expired = true
 	output := "TTL expired"
@@ -96,5 +106,4 @@ func (t *TTL) expire() (left time.Duration, waiting bool) {
 		output += " (last output before timeout follows): " + t.output
 	}
 	t.report(api.Critical, output)
-	return 0, false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strconv"
@@ -33,14 +34,23 @@ func runAgent(ctx context.Context, e *Env) error {
 		return err
 	}
 	defer closeLog()
-	logs := telemetry.NewLogs(out, level, cfg.LogJSON)
+	var also []slog.Handler
+	if cfg.EnableSyslog {
+		system, err := telemetry.OpenSyslog(cfg.SyslogFacility)
+		if err != nil {
+			return fmt.Errorf("enable_syslog: %w", err)
+		}
+		defer func() { _ = system.Close() }()
+		also = append(also, system.Handler(cfg.LogJSON))
+	}
+	logs := telemetry.NewLogs(out, level, cfg.LogJSON, also...)
 	log := logs.Logger()
 	for _, warning := range loaded.Warnings {
 		log.Warn("setting", "warning", warning)
 	}
-	metrics, err := telemetry.NewMetrics(cfg.Telemetry.PrometheusRetentionTime)
+	metrics, err := newMetrics(cfg, log)
 	if err != nil {
-		return err //nolint:wrapcheck // says what it set up
+		return err
 	}
 	reload := func() (*config.Settings, error) {
 		loaded, err := config.Load(flags)
@@ -65,6 +75,19 @@ func runAgent(ctx context.Context, e *Env) error {
 	defer stop()
 	go onSignals(ctx, n, cfg, reload, stop, logs)
 	return n.Run(ctx) //nolint:wrapcheck // says which part failed
+}
+
+// newMetrics shows what the process measures, as the settings say.
+func newMetrics(cfg *config.Settings, log *slog.Logger) (*telemetry.Metrics, error) {
+	t, host := &cfg.Telemetry, ""
+	if !t.DisableHostname {
+		host = telemetry.Hostname()
+	}
+	return telemetry.NewMetrics(telemetry.MetricsConfig{ //nolint:wrapcheck // says what it set up
+		Prefix: t.MetricsPrefix, Host: host, Retention: t.PrometheusRetentionTime, Filter: t.PrefixFilter, FilterDefault: t.FilterDefault,
+		Statsd: t.StatsdAddress, Statsite: t.StatsiteAddress, Dogstatsd: t.DogstatsdAddr, DogstatsdTags: t.DogstatsdTags,
+		Log: log.With("component", "telemetry"),
+	})
 }
 
 // leaveLimit bounds how long a leave at the end may take.

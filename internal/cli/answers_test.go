@@ -67,6 +67,11 @@ var oddAnswers = map[string]any{
 	"DELETE /v1/kv/k":  "true",
 	"DELETE /v1/kv/k/": "true",
 
+	"GET /v1/status/leader":      `"127.0.0.1:8300"`,
+	"GET /v1/health/service/web": []any{map[string]any{"Node": map[string]any{"Node": "n1"}, "Service": map[string]any{"ID": "w1", "Service": "web"}, "Checks": []any{}}},
+	"GET /v1/health/checks/web":  []any{map[string]any{"CheckID": "c", "Status": "passing"}},
+	"GET /v1/health/state/any":   []any{},
+
 	"GET /v1/agent/checks": map[string]any{
 		"c":                         map[string]any{"CheckID": "c", "ServiceID": "a"},
 		"_service_maintenance:a<b>": map[string]any{"CheckID": "_service_maintenance:a<b>", "ServiceID": "a<b>", "Notes": "why"},

@@ -64,8 +64,8 @@ func TestServiceOfAFileIsRegisteredWhole(t *testing.T) {
 	}
 	const want = `{"Checks":[{"DisableRedirects":true,"HTTP":"http://x","Header":{"a":["b"]},"Interval":"1m0s"},` +
 		`{"DeregisterCriticalServiceAfter":"1h0m0s","TTL":"5s"}],"Kind":"connect-proxy","Name":"p","Port":1,` +
-		`"Proxy":{"config":{"a_b":1},"destination_service_name":"web"},` +
-		`"TaggedAddresses":{"wan":{"Address":"1.2.3.4","Port":9}},"Weights":{"Passing":2,"Warning":0}}`
+		`"Proxy":{"Config":{"a_b":1},"DestinationServiceName":"web","Expose":{},"MeshGateway":{},"Mode":""},` +
+		`"TaggedAddresses":{"wan":{"Address":"1.2.3.4","Port":9}},"Weights":{"Passing":2,"Warning":1}}`
 	if body := withoutNull(t, got.body); body != want {
 		t.Errorf("got %s\nwant %s", body, want)
 	}

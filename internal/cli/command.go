@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Command is one entry of the command table.
@@ -165,6 +166,8 @@ func (f fieldValue) kind() string {
 		return "int"
 	case reflect.Uint64:
 		return "uint"
+	case reflect.Int64:
+		return "duration"
 	default:
 		return "value"
 	}
@@ -189,6 +192,12 @@ func assign(v reflect.Value, text string) error {
 			return errors.New("is not a whole number of 0 or more")
 		}
 		*p = n
+	case *time.Duration:
+		length, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New(`is no duration, such as "30s"`)
+		}
+		*p = length
 	case *bool:
 		on, err := strconv.ParseBool(text)
 		*p = on

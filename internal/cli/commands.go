@@ -14,6 +14,7 @@ func commands() []Command {
 		command[catalogDatacenters]("catalog datacenters", "List the known datacenters, the own one first."),
 		command[catalogNodes]("catalog nodes", "List the nodes of a datacenter."),
 		command[catalogServices]("catalog services", "List the services of a datacenter."),
+		command[debugBundle]("debug", "Capture for a while what a node tells of itself, into an archive."),
 		group("federation", "Look at the federation of datacenters."),
 		command[federationStatus]("federation status", "Tell whether the federation is whole, and what is wrong with it."),
 		command[forceLeave]("force-leave", "Treat a member that failed as one that has left."),
@@ -42,6 +43,7 @@ func commands() []Command {
 		offline[tlsCertCreate]("tls cert create", "Make a certificate signed by a CA."),
 		offline[validate]("validate", "Check files with settings, without starting anything."),
 		offline[version]("version", "Print the version."),
+		command[watch]("watch", "Print what is in the catalog or the key-value store, or run a command on each change."),
 
 		// Commands that run something of our own in this process.
 		rawCommand("agent", "Run an agent: a server or a client.", runAgent),
@@ -58,8 +60,8 @@ func commands() []Command {
 // commands below it.
 var notYet = []string{
 	"acl", "config", "connect ca set-config", "connect expose", "connect proxy", "connect redirect-traffic",
-	"debug", "event", "exec", "intention", "keyring", "lock", "login", "logout", "operator", "peering",
-	"services export", "snapshot", "troubleshoot", "watch",
+	"event", "exec", "intention", "keyring", "lock", "login", "logout", "operator", "peering",
+	"services export", "snapshot", "troubleshoot",
 }
 
 func unbuilt(name string) bool { return slices.Contains(notYet, name) }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -148,8 +149,10 @@ func TestReferenceAgainstItsOwnAgent(t *testing.T) {
 	addr := startReference(t, binary)
 	t.Setenv("CONSUL_HTTP_ADDR", addr)
 	session := newSession(t, addr)
+	t.Setenv("SHELL", "/bin/sh")
 	t.Chdir(t.TempDir())
 	writeFile(t, "value", "from a file\n")
+	writeFile(t, "mesh.hcl", meshService)
 	writeFile(t, "web.hcl", `service { name = "web" id = "web1" port = 80 tags = ["b", "a"] meta { k = "v" } check { ttl = "10s" } }`)
 	writeFile(t, "db.json", `{"services": [{"name": "db", "port": 5432, "weights": {"passing": 3, "warning": 1}}]}`)
 
@@ -187,6 +190,21 @@ func TestReferenceAgainstItsOwnAgent(t *testing.T) {
 		`kv import -http-addr=127.0.0.1:1 [{"key":"a"}]`, "services register -http-addr=127.0.0.1:1 -name=a",
 		"join -http-addr=127.0.0.1:1 a b", "force-leave -http-addr=127.0.0.1:1 a", "catalog nodes -http-addr=127.0.0.1:1",
 		"catalog services -http-addr=127.0.0.1:1", "monitor -log-level=xx",
+		"services register mesh.hcl", "catalog services -tags", "catalog nodes -service=mesh1", "catalog nodes -service=mesh-sidecar-proxy",
+		"watch -type=key", "watch -type=keyprefix", "watch -type=service", "watch -type=nosuch",
+		"watch -type=connect_roots", "watch -type=connect_leaf -service=web", "watch -type=key -key=a -prefix=b", "watch -type=nodes -state=passing",
+		"watch -type=checks -service=x -state=passing", "watch -type=service -service=mesh -passingonly=x", "watch -type=nodes -name=x",
+		"watch -type=key -key=a", "watch -type=key -key=nosuch", "watch -type=keyprefix -prefix=a", "watch -type=keyprefix -prefix=nosuch",
+		"watch -type=services -filter=ServiceName==consul", "watch -type=nodes", "watch -type=nodes -stale", "watch -type=nodes -filter=Node==x",
+		"watch -type=service -service=mesh", "watch -type=service -service=mesh -tag=b -tag=a", "watch -type=service -service=mesh -passingonly=true",
+		"watch -type=service -service=mesh -passingonly false", "watch -type=checks", "watch -type=checks -state=passing",
+		"watch -type=checks -service=mesh", "watch -type=nodes -datacenter=dc9", "watch -type=nodes -http-addr=127.0.0.1:1",
+		"watch -type=key -key=a -shell=false false", "watch -type=key -key=a -shell=false /nosuch", "watch -type=key -key=a false",
+		"debug extra", "debug -duration=1s", "debug -duration=10s -interval=11s", "debug -capture=nosuch", "debug -http-addr=127.0.0.1:1",
+		"debug -capture=agent -capture=members -capture=host -output=bundle", "debug -capture=cluster -duration=90s -output=dir/bundle",
+		"debug -capture=agent -output=dir",
+		"maint", "maint -enable -reason=why", "maint", "maint -enable -service=mesh1", "maint -disable", "maint -disable -service=mesh1", "maint",
+		"maint -enable -service=nosuch", "maint -http-addr=127.0.0.1:1",
 	)
 	list = append(list,
 		comparison{line: "kv put stdin -", input: "from stdin\n"}, comparison{line: "kv get stdin"},
@@ -203,12 +221,105 @@ func TestReferenceAgainstItsOwnAgent(t *testing.T) {
 		comparison{line: "catalog datacenters extra"}, comparison{line: "catalog nodes extra"}, comparison{line: "services register nosuch.hcl"},
 		comparison{line: "services deregister -id=nosuch"}, comparison{line: "services deregister web"},
 		comparison{line: "members -nosuch"}, comparison{line: "kv nosuch"}, comparison{line: "kv"}, comparison{line: "nosuch"},
+		comparison{line: "watch"}, comparison{line: "watch -type=agent_service"}, comparison{line: "watch -nosuch"}, comparison{line: "debug -duration=x"}, comparison{line: "debug -interval=1s -duration=10s"},
+		comparison{line: "watch -type=key -key=a", extra: []string{"cat; env | grep CONSUL_INDEX; exit 3"}, sameStderr: true},
+		comparison{line: "watch -type=key -key=a", extra: []string{"echo $0", `"a  b"; exit 4`}, sameStderr: true},
 		comparison{line: "rtt"}, comparison{line: "rtt a b c"}, comparison{line: "rtt -wan"}, comparison{line: ""}, comparison{line: "tls"}, comparison{line: "tls ca"}, comparison{line: "connect"}, comparison{line: "-nosuch"},
 		comparison{line: "help"}, comparison{line: "force-leave"}, comparison{line: "force-leave a b"}, comparison{line: "join"},
 		comparison{line: "version -format=xml"}, comparison{line: "validate"}, comparison{line: "validate nosuch"},
 		comparison{line: "tls cert create"}, comparison{line: "tls cert create -server -client"}, comparison{line: "tls cert create -client -node x"},
 	)
 	compare(t, binary, list)
+}
+
+// meshService has blocks in blocks.
+const meshService = `service {
+  name = "mesh"
+  id = "mesh1"
+  port = 8080
+  tags = ["b", "a"]
+  weights { passing = 5 }
+  tagged_addresses { wan { address = "1.2.3.4" port = 9 } }
+  check { id = "c1" name = "n" ttl = "10m" status = "passing" }
+  connect { sidecar_service {
+    port = 20001
+    check { name = "up" ttl = "10m" }
+    proxy {
+      config { protocol = "http" }
+      upstreams { destination_name = "db" local_bind_port = 9191 }
+      upstreams { destination_name = "cache" local_bind_port = 9192 mesh_gateway { mode = "local" } }
+      expose { paths = [{ path = "/h" local_path_port = 8 listener_port = 9 }] }
+      mesh_gateway { mode = "remote" }
+    }
+  } }
+}`
+
+// TestServicesOfFilesAreRegisteredAsTheReferenceDoes registers files with either
+// program, and compares what the reference's agent then has.
+func TestServicesOfFilesAreRegisteredAsTheReferenceDoes(t *testing.T) {
+	binary := reference(t)
+	cleanEnv(t)
+	addr := startReference(t, binary)
+	t.Setenv("CONSUL_HTTP_ADDR", addr)
+	t.Chdir(t.TempDir())
+	writeFile(t, "mesh.hcl", meshService)
+	writeFile(t, "more.json", `{"services": [
+		{"name": "t1", "port": 5, "checks": [{"http": "http://127.0.0.1:1", "interval": "60s", "header": {"a": ["b"]}, "method": "PUT"}, {"ttl": "3m", "id": "tt"}]},
+		{"name": "t2", "kind": "connect-proxy", "port": 3, "weights": {"warning": 0}, "proxy": {
+			"destination_service_name": "t1", "local_service_port": 9, "mode": "direct", "config": {"a_b": 1, "x": {"y": 2}},
+			"upstreams": [{"destination_name": "q", "local_bind_port": 4, "config": {"c": "d"}}], "transparent_proxy": {"outbound_listener_port": 3}}}]}`)
+	agent := func(run func(args ...string) result) string {
+		if got := run("services", "register", "mesh.hcl", "more.json"); got.code != 0 {
+			t.Fatal(got.stderr)
+		}
+		defer run("services", "deregister", "mesh.hcl", "more.json")
+		var out strings.Builder
+		for _, id := range []string{"mesh1", "mesh1-sidecar-proxy", "t1", "t2"} {
+			out.WriteString(getBody(t, "http://"+addr+"/v1/agent/service/"+id))
+		}
+		return out.String()
+	}
+	want := agent(func(args ...string) result { return runReference(t, binary, "", args...) })
+	got := agent(func(args ...string) result { return run(t, args...) })
+	if got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+func getBody(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %s %v", url, resp.Status, body, err)
+	}
+	return string(body)
+}
+
+// TestFlagsOfTheReferenceAreKnown asks the reference for its flags.
+func TestFlagsOfTheReferenceAreKnown(t *testing.T) {
+	binary := reference(t)
+	cleanEnv(t)
+	flags := regexp.MustCompile(`(?m)^  -([a-z0-9-]+)`)
+	for _, c := range commands() {
+		if c.create == nil || c.raw {
+			continue
+		}
+		help := runReference(t, binary, "", append(strings.Fields(c.Name), "-h")...)
+		if !strings.HasPrefix(help.stdout, "Usage: consul "+c.Name) {
+			continue // is our own
+		}
+		known := c.bind().flags
+		for _, one := range flags.FindAllStringSubmatch(help.stdout, -1) {
+			if known.Lookup(one[1]) == nil {
+				t.Errorf("%s has no flag -%s", c.Name, one[1])
+			}
+		}
+	}
 }
 
 // newSession makes a session that ends with the agent.

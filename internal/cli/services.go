@@ -6,11 +6,10 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"time"
 
-	consul "github.com/hashicorp/consul/api"
-
+	"isthmus/api"
 	"isthmus/internal/config"
+	"isthmus/internal/node"
 )
 
 type servicesRegister struct {
@@ -33,7 +32,7 @@ flags. They stay until they are deregistered.`
 }
 
 func (c *servicesRegister) Run(ctx context.Context, e *Env) error {
-	var list []*registration
+	var list []*api.ServiceDefinition
 	switch {
 	case len(c.Files) > 0 && (c.Name != "" || c.ID != ""):
 		return failf("Service registration requires arguments or -id, not both.")
@@ -43,7 +42,11 @@ func (c *servicesRegister) Run(ctx context.Context, e *Env) error {
 			return failf("Error: %w", err)
 		}
 		for i := range services {
-			list = append(list, fromDefinition(&services[i]))
+			one, err := node.ServiceDefinition(&services[i])
+			if err != nil {
+				return failf("Error: %s: service %q: %w", services[i].Source, services[i].Name, err)
+			}
+			list = append(list, &one)
 		}
 	case c.Name == "":
 		return failf("Service registration requires at least one argument or flags.")
@@ -56,7 +59,7 @@ func (c *servicesRegister) Run(ctx context.Context, e *Env) error {
 	}
 	for _, one := range list {
 		opts := e.Write(ctx)
-		opts.Token = one.token
+		opts.Token, one.Token = one.Token, "" // it says who asks; it is no part of the service
 		if _, err := e.Client().Raw().Write("/v1/agent/service/register", one, nil, opts); err != nil {
 			return failf("Error registering service %q: %w", one.Name, err)
 		}
@@ -67,28 +70,8 @@ func (c *servicesRegister) Run(ctx context.Context, e *Env) error {
 	return nil
 }
 
-// registration is what a node is sent. Parts of the mesh are sent as the file has
-// them, since the node understands both spellings of their keys.
-type registration struct {
-	consul.AgentServiceRegistration
-	Checks   []check        `json:",omitempty"`
-	Proxy    map[string]any `json:",omitempty"`
-	Connect  map[string]any `json:",omitempty"`
-	Locality map[string]any `json:",omitempty"`
-
-	token string
-}
-
-// check has the fields that the client's type lacks.
-type check struct {
-	consul.AgentServiceCheck
-	DisableRedirects bool   `json:",omitempty"`
-	OSService        string `json:",omitempty"`
-	OutputMaxSize    int    `json:",omitempty"`
-}
-
-func (c *servicesRegister) fromFlags() (*registration, error) {
-	tagged := make(map[string]consul.ServiceAddress, len(c.TaggedAddresses))
+func (c *servicesRegister) fromFlags() (*api.ServiceDefinition, error) {
+	tagged := make(map[string]api.ServiceAddress, len(c.TaggedAddresses))
 	for name, text := range c.TaggedAddresses {
 		host, port, err := net.SplitHostPort(text)
 		if err != nil {
@@ -98,12 +81,12 @@ func (c *servicesRegister) fromFlags() (*registration, error) {
 		if err != nil {
 			return nil, fmt.Errorf("port of %s: %w", text, err)
 		}
-		tagged[name] = consul.ServiceAddress{Address: host, Port: int(number)}
+		tagged[name] = api.ServiceAddress{Address: host, Port: int(number)}
 	}
-	return &registration{AgentServiceRegistration: consul.AgentServiceRegistration{
-		Kind: consul.ServiceKind(c.Kind), ID: c.ID, Name: c.Name, Tags: c.Tags, Port: c.Port, Address: c.Address,
+	return &api.ServiceDefinition{
+		Kind: c.Kind, ID: c.ID, Name: c.Name, Tags: c.Tags, Port: c.Port, Address: c.Address,
 		SocketPath: c.Socket, TaggedAddresses: tagged, Meta: c.Meta,
-	}}, nil
+	}, nil
 }
 
 // readServices reads the services in files and directories, which may also hold
@@ -124,57 +107,6 @@ func readServices(paths []string) ([]config.ServiceDefinition, error) {
 		return nil, err
 	}
 	return result.Settings.Services, nil
-}
-
-func fromDefinition(d *config.ServiceDefinition) *registration {
-	tagged := make(map[string]consul.ServiceAddress, len(d.TaggedAddresses))
-	for name, a := range d.TaggedAddresses {
-		tagged[name] = consul.ServiceAddress{Address: a.Address, Port: a.Port}
-	}
-	r := &registration{
-		AgentServiceRegistration: consul.AgentServiceRegistration{
-			Kind: consul.ServiceKind(d.Kind), ID: d.ID, Name: d.Name, Tags: d.Tags, Port: d.Port, Address: d.Address,
-			SocketPath: d.SocketPath, TaggedAddresses: tagged, EnableTagOverride: d.EnableTagOverride, Meta: d.Meta,
-		},
-		Proxy: d.Proxy, Connect: d.Connect, Locality: d.Locality,
-		token: d.Token.Reveal(),
-	}
-	if d.Weights != (config.Weights{}) {
-		r.Weights = &consul.AgentWeights{Passing: d.Weights.Passing, Warning: d.Weights.Warning}
-	}
-	for i := range d.Checks {
-		r.Checks = append(r.Checks, fromCheck(&d.Checks[i]))
-	}
-	return r
-}
-
-func fromCheck(d *config.CheckDefinition) check {
-	c := check{
-		AgentServiceCheck: consul.AgentServiceCheck{
-			CheckID: d.ID, Name: d.Name, Status: d.Status, Notes: d.Notes,
-			Args: d.Args, DockerContainerID: d.DockerContainerID, Shell: d.Shell,
-			Interval: duration(d.Interval), Timeout: duration(d.Timeout), TTL: duration(d.TTL),
-			HTTP: d.HTTP, Header: d.Header, Method: d.Method, Body: d.Body,
-			TCP: d.TCP, TCPUseTLS: d.TCPUseTLS, UDP: d.UDP, GRPC: d.GRPC, GRPCUseTLS: d.GRPCUseTLS, H2PING: d.H2Ping,
-			H2PingUseTLS:  d.H2PingUseTLS != nil && *d.H2PingUseTLS,
-			TLSServerName: d.TLSServerName, TLSSkipVerify: d.TLSSkipVerify,
-			AliasNode: d.AliasNode, AliasService: d.AliasService,
-			SuccessBeforePassing: d.SuccessBeforePassing, FailuresBeforeCritical: d.FailuresBeforeCritical,
-			DeregisterCriticalServiceAfter: duration(d.DeregisterCriticalServiceAfter),
-		},
-		DisableRedirects: d.DisableRedirects, OSService: d.OSService, OutputMaxSize: d.OutputMaxSize,
-	}
-	if d.FailuresBeforeWarning != nil {
-		c.FailuresBeforeWarning = *d.FailuresBeforeWarning
-	}
-	return c
-}
-
-func duration(d time.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	return d.String()
 }
 
 type servicesDeregister struct {

@@ -26,6 +26,9 @@ var transcriptLines = []string{
 	"rtt -wan a.dc9 a.dc1", "rtt -wan a.dc1.x a.dc1",
 	"maint", "maint x", "maint -enable", "maint -disable", "maint -enable -reason=a&b", "maint -enable -service=a -reason=r",
 	"maint -enable -service=a", "maint -disable -service=a", "maint -enable -service=none", "maint -disable -service=none",
+	"watch -type=key -key=k", "watch -type=key -key=none", "watch -type=keyprefix -prefix=k/", "watch -type=nodes -stale -filter=a==b",
+	"watch -type=services -datacenter=dc2", "watch -type=service -service=web -tag=a -passingonly=true -token=t", "watch -type=checks -service=web",
+	"watch -type=checks", "watch -type=key -key=k -shell=false /nosuch",
 	"maint -enable -disable", "maint -reason=x", "maint -disable -reason=x", "maint -service=a", "maint -enable -token=t",
 }
 

@@ -147,7 +147,7 @@ func TestDirectoryIsReadInOrder(t *testing.T) {
 		t.Fatalf("got services %v", names)
 	}
 	web := s.Services[0]
-	if web.ID != "web-a" || web.Port != 8080 || web.TaggedAddresses["wan"].Port != 80 || web.Weights.Passing != 5 ||
+	if web.ID != "web-a" || web.Port != 8080 || web.TaggedAddresses["wan"].Port != 80 || *web.Weights.Passing != 5 ||
 		web.Checks[0].Header["X-Probe"][0] != "yes" || web.Checks[0].DeregisterCriticalServiceAfter != 90*time.Minute {
 		t.Errorf("got %+v", web)
 	}
@@ -282,6 +282,8 @@ func TestEachKeyIsReadAndChecked(t *testing.T) {
 			}
 		case "list of strings":
 			val = `["` + text + `"]`
+		case "list of objects":
+			val = `[{"a": "b"}]`
 		case "object":
 			val = `{"a": "b"}`
 			if f.typ.Elem() == durationType {
@@ -313,6 +315,29 @@ func TestEachKeyIsReadAndChecked(t *testing.T) {
 	}
 }
 
+func TestWatchesOfSeveralFilesAddUp(t *testing.T) {
+	var s Settings
+	d := decoder{set: map[string]origin{}}
+	for name, text := range map[string]string{
+		"a.json": `{"watches": [{"type": "key", "key": "k", "args": ["a", "b"]}]}`,
+		"a.hcl":  "watches = [{ type = \"nodes\" }]\nwatches { type = \"services\" http_handler_config { path = \"p\" } }",
+	} {
+		root, err := parse(Source{Name: name, Format: name[2:], Data: []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.decodeSource(&s, name, root)
+	}
+	var types []any
+	for _, w := range s.Watches {
+		types = append(types, w["type"])
+	}
+	slices.SortFunc(types, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	if err := d.problems.err(); err != nil || !reflect.DeepEqual(types, []any{"key", "nodes", "services"}) {
+		t.Errorf("got %v, %v", s.Watches, err)
+	}
+}
+
 func TestSyntaxErrorsNameTheLine(t *testing.T) {
 	for name, text := range map[string]string{
 		"a.json": "{\"server\": true,\n}", "b.json": "{\"a\":\n1} x", "c.json": "{\n\"a\"", "a.hcl": "server = true\n}", "b.hcl": "a = \n= 3",
@@ -335,7 +360,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		t.Error("nothing was valid")
 	}
 	warnings, err := Validate([]string{"testdata/server.hcl"})
-	if err != nil || len(warnings) != 1 || !strings.HasSuffix(warnings[0], "have no effect: translate_wan_addrs") {
+	if err != nil || len(warnings) > 0 {
 		t.Errorf("got %q, %v", warnings, err)
 	}
 	path := write(t, "noextension", base)
@@ -375,6 +400,20 @@ client_addr = "`+lo+`"
 retry_join = ["`+lo+`:8301", "provider=os x={y}"]`)
 	if s.BindAddr != "127.0.0.1" || s.ClientAddr != "127.0.0.1" || !slices.Equal(s.RetryJoin, []string{"127.0.0.1:8301", "provider=os x={y}"}) {
 		t.Errorf("got %q %q %q", s.BindAddr, s.ClientAddr, s.RetryJoin)
+	}
+}
+
+func TestTaggedAddresses(t *testing.T) {
+	s := mustLoad(t, "a.hcl", `advertise_addr_ipv4 = "9.9.9.1"
+advertise_addr_ipv6 = "fe80::1"
+advertise_addr_wan = "fe80::3"
+advertise_addr_wan_ipv6 = "fe80::2"
+tagged_addresses { a = "b" lan_ipv6 = "::7" wan = "4.4.4.4" lan_ipv4 = "3.3.3.3" }`)
+	want := map[string]string{
+		"a": "b", "lan": "127.0.0.1", "lan_ipv4": "9.9.9.1", "lan_ipv6": "fe80::1", "wan": "fe80::3", "wan_ipv6": "fe80::2",
+	}
+	if !reflect.DeepEqual(s.TaggedAddresses, want) {
+		t.Errorf("got %v, want %v", s.TaggedAddresses, want)
 	}
 }
 

@@ -246,7 +246,7 @@ func (d *decoder) one(dst reflect.Value, v *value, path string) {
 // list appends to a list: what several files say is added up.
 func (d *decoder) list(dst reflect.Value, v *value, path string) {
 	elem := dst.Type().Elem()
-	objects := elem.Kind() == reflect.Struct
+	objects := elem.Kind() == reflect.Struct || elem.Kind() == reflect.Map
 	if v.kind != kindList && (!objects || v.kind != kindObject) {
 		d.wrong(dst.Type(), v, path)
 		return
@@ -265,7 +265,7 @@ func (d *decoder) list(dst reflect.Value, v *value, path string) {
 		d.loose, d.set = objects || d.loose, nil
 		d.decode(fresh, item, at)
 		d.loose, d.set = outer.loose, outer.set
-		if objects {
+		if elem.Kind() == reflect.Struct {
 			fresh.FieldByName("Source").SetString(d.at(item.line))
 		}
 		dst.Set(reflect.Append(dst, fresh))

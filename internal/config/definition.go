@@ -33,11 +33,11 @@ type TaggedAddress struct {
 	Port    int    `conf:"port"    doc:"Port; the service's when 0."`
 }
 
-// Weights are the weights of an instance in DNS answers. Both are 0 where the
-// file says nothing.
+// Weights are the weights of an instance in DNS answers. They are nil where the
+// file says nothing, and then 1: a weight of 0 means something else.
 type Weights struct {
-	Passing int `conf:"passing" doc:"Weight while all checks pass."`
-	Warning int `conf:"warning" doc:"Weight while a check warns."`
+	Passing *int `conf:"passing" doc:"Weight while all checks pass; 1 when unset."`
+	Warning *int `conf:"warning" doc:"Weight while a check warns; 1 when unset."`
 }
 
 // CheckDefinition is a check that a file declares. Which kind it is follows

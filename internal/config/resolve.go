@@ -117,6 +117,7 @@ func (l *loader) resolveAddresses() {
 	s.RetryJoinWAN = l.templates("retry_join_wan", s.RetryJoinWAN)
 	s.PrimaryGateways = l.templates("primary_gateways", s.PrimaryGateways)
 	s.Recursors = l.templates("recursors", s.Recursors)
+	l.resolveTagged()
 	l.resolveListen()
 }
 

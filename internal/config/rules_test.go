@@ -58,6 +58,12 @@ func TestBrokenRules(t *testing.T) {
 		{`client_addr = "127.0.0.1 x"`, []string{"client_addr"}},
 		{`addresses { http = "unix:///run/x" }`, []string{"addresses.http", "Unix socket"}},
 		{`retry_join = [""]`, []string{"retry_join", "empty"}},
+		{`advertise_addr_ipv4 = "::1"`, []string{"advertise_addr_ipv4", "::1"}},
+		{`advertise_addr_wan_ipv6 = "10.0.0.1"`, []string{"advertise_addr_wan_ipv6", "10.0.0.1"}},
+		{`serf_lan_allowed_cidrs = ["10.0.0.1"]`, []string{"serf_lan_allowed_cidrs", "10.0.0.1"}},
+		{`serf_lan_allowed_cidrs = ["10.0.0.0/8", "192.168.0.0/16"]`, []string{"serf_lan_allowed_cidrs", "127.0.0.1"}},
+		{`serf_wan_allowed_cidrs = ["x"]`, []string{"serf_wan_allowed_cidrs", `"x"`}},
+		{"enable_syslog = true\nsyslog_facility = \"x\"", []string{"syslog_facility", `"X"`}},
 		{`ports { http = 70000 }`, []string{"ports.http", "70000"}},
 		{`ports { http = -2 }`, []string{"ports.http"}},
 		{`ports { serf_lan = -1 }`, []string{"ports.serf_lan"}},
@@ -135,8 +141,7 @@ func TestProtectiveKeysStopTheStart(t *testing.T) {
 		`acl { enabled = true }`, `acl { default_policy = "deny" }`, `acl { down_policy = "deny" }`,
 		`acl { enable_key_list_policy = true }`, `acl_datacenter = "dc1"`, `acl_default_policy = "deny"`,
 		`default_intention_policy = "deny"`, `http_config { block_endpoints = ["/v1/kv"] }`,
-		`http_config { allow_write_http_from = ["127.0.0.0/8"] }`, `serf_lan_allowed_cidrs = ["10.0.0.0/8"]`,
-		`serf_wan_allowed_cidrs = ["10.0.0.0/8"]`, `auto_encrypt { tls = true }`, `auto_encrypt { allow_tls = true }`,
+		`http_config { allow_write_http_from = ["127.0.0.0/8"] }`, `auto_encrypt { tls = true }`, `auto_encrypt { allow_tls = true }`,
 		`auto_config { enabled = true }`, `auto_config { authorization { enabled = true } }`,
 		`limits { request_limits { mode = "enforcing" } }`, `connect { ca_provider = "vault" }`,
 		`connect { ca_config { private_key = "x" } }`, `connect { ca_config { root_cert = "x" } }`,
@@ -150,7 +155,7 @@ func TestProtectiveKeysStopTheStart(t *testing.T) {
 			t.Errorf("%s: got %v", c, err)
 		}
 	}
-	for _, args := range [][]string{{"-allow-write-http-from=10.0.0.0/8"}, {"-serf-lan-allowed-cidrs", "10.0.0.0/8"}, {"-segment", "x"}, {"-read-replica"}} {
+	for _, args := range [][]string{{"-allow-write-http-from=10.0.0.0/8"}, {"-segment", "x"}, {"-read-replica"}} {
 		if _, err := load(t, "a.hcl", "", args...); err == nil || !strings.Contains(err.Error(), args[0][:8]) {
 			t.Errorf("%v: got %v", args, err)
 		}

@@ -73,7 +73,7 @@ func typeName(t reflect.Type) string {
 	case reflect.Float64:
 		return "decimal number"
 	case reflect.Slice:
-		if t.Elem().Kind() == reflect.Struct {
+		if kind := t.Elem().Kind(); kind == reflect.Struct || kind == reflect.Map {
 			return "list of objects"
 		}
 		return "list of strings"

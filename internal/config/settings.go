@@ -17,12 +17,20 @@ type Settings struct {
 	Bootstrap       bool   `conf:"bootstrap"        flag:"bootstrap"        reload:"no" doc:"Let this server elect itself alone."`
 	BootstrapExpect int    `conf:"bootstrap_expect" flag:"bootstrap-expect" default:"0" reload:"no"                                                              doc:"Number of servers to wait for before the first election."`
 
-	BindAddr         string `conf:"bind_addr"          flag:"bind"          default:"0.0.0.0"   dev:"127.0.0.1"                                                                                             reload:"no"                                                                                   doc:"IP address that cluster ports listen on; a go-sockaddr template is expanded."`
-	ClientAddr       string `conf:"client_addr"        flag:"client"        default:"127.0.0.1" reload:"no"                                                                                                 doc:"IP addresses, separated by spaces, that client ports listen on; templates are expanded."`
-	AdvertiseAddr    string `conf:"advertise_addr"     flag:"advertise"     reload:"no"         doc:"IP address that others in the datacenter are told; bind_addr, or the one private address, when empty."`
-	AdvertiseAddrWAN string `conf:"advertise_addr_wan" flag:"advertise-wan" reload:"no"         doc:"IP address that other datacenters are told; advertise_addr when empty."`
-	SerfLAN          string `conf:"serf_lan"           flag:"serf-lan-bind" reload:"no"         doc:"IP address that LAN gossip listens on; bind_addr when empty."`
-	SerfWAN          string `conf:"serf_wan"           flag:"serf-wan-bind" reload:"no"         doc:"IP address that WAN gossip listens on; bind_addr when empty."`
+	BindAddr             string `conf:"bind_addr"               flag:"bind"          default:"0.0.0.0"                                                                               dev:"127.0.0.1"                                                                                             reload:"no"                                                                                   doc:"IP address that cluster ports listen on; a go-sockaddr template is expanded."`
+	ClientAddr           string `conf:"client_addr"             flag:"client"        default:"127.0.0.1"                                                                             reload:"no"                                                                                                 doc:"IP addresses, separated by spaces, that client ports listen on; templates are expanded."`
+	AdvertiseAddr        string `conf:"advertise_addr"          flag:"advertise"     reload:"no"                                                                                     doc:"IP address that others in the datacenter are told; bind_addr, or the one private address, when empty."`
+	AdvertiseAddrWAN     string `conf:"advertise_addr_wan"      flag:"advertise-wan" reload:"no"                                                                                     doc:"IP address that other datacenters are told; advertise_addr when empty."`
+	AdvertiseAddrIPv4    string `conf:"advertise_addr_ipv4"     reload:"no"          doc:"IPv4 address that others in the datacenter may choose (lan_ipv4 of the tagged addresses)."`
+	AdvertiseAddrIPv6    string `conf:"advertise_addr_ipv6"     reload:"no"          doc:"IPv6 address that others in the datacenter may choose (lan_ipv6)."`
+	AdvertiseAddrWANIPv4 string `conf:"advertise_addr_wan_ipv4" reload:"no"          doc:"IPv4 address that other datacenters may choose (wan_ipv4)."`
+	AdvertiseAddrWANIPv6 string `conf:"advertise_addr_wan_ipv6" reload:"no"          doc:"IPv6 address that other datacenters may choose (wan_ipv6)."`
+	SerfLAN              string `conf:"serf_lan"                flag:"serf-lan-bind" reload:"no"                                                                                     doc:"IP address that LAN gossip listens on; bind_addr when empty."`
+	SerfWAN              string `conf:"serf_wan"                flag:"serf-wan-bind" reload:"no"                                                                                     doc:"IP address that WAN gossip listens on; bind_addr when empty."`
+
+	SerfLANAllowedCIDRs []string          `conf:"serf_lan_allowed_cidrs" flag:"serf-lan-allowed-cidrs" reload:"no"                                                                                                       doc:"Networks (address/bits) whose nodes may be members of the LAN pool; all when empty."`
+	SerfWANAllowedCIDRs []string          `conf:"serf_wan_allowed_cidrs" flag:"serf-wan-allowed-cidrs" reload:"no"                                                                                                       doc:"Networks whose servers may be members of the WAN pool; all when empty."`
+	TaggedAddresses     map[string]string `conf:"tagged_addresses"       reload:"no"                   doc:"Addresses of the node by purpose, beside lan, wan and their _ipv4 and _ipv6, which follow from those above."`
 
 	Ports     Ports     `conf:"ports"`
 	Addresses Addresses `conf:"addresses"`
@@ -55,6 +63,9 @@ type Settings struct {
 	LogRotateDuration time.Duration `conf:"log_rotate_duration"  flag:"log-rotate-duration"  default:"24h"  reload:"no"                                                                       doc:"Age at which the log file is rotated."`
 	LogRotateMaxFiles int           `conf:"log_rotate_max_files" flag:"log-rotate-max-files" default:"0"    reload:"no"                                                                       doc:"Rotated log files that are kept; 0 keeps all, -1 none."`
 
+	EnableSyslog   bool   `conf:"enable_syslog"   flag:"syslog"    reload:"no" doc:"Send the log to the system's log (syslog) as well."`
+	SyslogFacility string `conf:"syslog_facility" default:"LOCAL0" reload:"no" doc:"Facility of the lines there: USER, DAEMON, LOCAL0 and so on."`
+
 	Connect                 Connect       `conf:"connect"`
 	PrimaryGateways         []string      `conf:"primary_gateways"          flag:"primary-gateway" reload:"no"                                                     doc:"Addresses (host:port), or cloud discovery strings, of mesh gateways in the primary datacenter."`
 	PrimaryGatewaysInterval time.Duration `conf:"primary_gateways_interval" default:"30s"          reload:"no"                                                     doc:"Pause between attempts to reach the primary's gateways."`
@@ -79,8 +90,11 @@ type Settings struct {
 	EnableLocalScriptChecks bool `conf:"enable_local_script_checks"  flag:"enable-local-script-checks" reload:"no"                                                                                                   doc:"Run checks that are commands if configuration files define them."`
 	EnableAgentTLSForChecks bool `conf:"enable_agent_tls_for_checks" reload:"no"                       doc:"Use the CA and the certificate of tls.internal_rpc for checks over TLS too; else the CAs of the system."`
 
-	EnableDebug bool   `conf:"enable_debug" dev:"true"      reload:"yes" doc:"Serve profiling endpoints over HTTP."`
-	PIDFile     string `conf:"pid_file"     flag:"pid-file" reload:"no"  doc:"File that the process id is written to."`
+	EnableDebug        bool `conf:"enable_debug"        dev:"true"  reload:"no"                                                         doc:"Serve profiling endpoints over HTTP."`
+	DisableCoordinates bool `conf:"disable_coordinates" reload:"no" doc:"Do not tell the servers where the node stands in the network."`
+	// AllowUnprintable is named after what the filter does when it is off.
+	AllowUnprintable bool   `conf:"disable_http_unprintable_char_filter" reload:"no"     doc:"Let control characters stand in the paths of requests."`
+	PIDFile          string `conf:"pid_file"                             flag:"pid-file" reload:"no"                                                  doc:"File that the process id is written to."`
 
 	Recursors []string  `conf:"recursors"  flag:"recursor" reload:"yes" doc:"Addresses, with a port or without, of the DNS servers that are asked for names outside domain and alt_domain."`
 	DNSConfig DNSConfig `conf:"dns_config"`
@@ -90,6 +104,8 @@ type Settings struct {
 
 	Services []ServiceDefinition `conf:"services" single:"service" reload:"yes" doc:"Services of this node (a block named service is one of them)."`
 	Checks   []CheckDefinition   `conf:"checks"   single:"check"   reload:"yes" doc:"Checks of this node, or of one of its services by service_id (a block named check is one of them)."`
+
+	Watches []map[string]any `conf:"watches" reload:"yes" doc:"Views to follow, each an object with type (key, keyprefix, services, nodes, service, checks or agent_service), what that type needs (key, prefix, service, tag, passingonly, state, service_id, filter, datacenter, token, stale), and what to call with the view on each change: args, a command that reads it from standard input, or handler_type http with http_handler_config (path, method, timeout, header, tls_skip_verify)."`
 
 	// DevMode is the flag -dev; it has no key.
 	DevMode bool
@@ -256,4 +272,13 @@ type HTTPConfig struct {
 // Telemetry says where metrics go.
 type Telemetry struct {
 	PrometheusRetentionTime time.Duration `conf:"prometheus_retention_time" default:"0s" reload:"no" doc:"How long a metric without news is shown to Prometheus; 0s switches that format off."`
+
+	MetricsPrefix   string   `conf:"metrics_prefix"   default:"consul" reload:"no"                                                                                                      doc:"What the names of all metrics begin with."`
+	DisableHostname bool     `conf:"disable_hostname" reload:"no"      doc:"Leave the name of this machine out of the names of gauges."`
+	PrefixFilter    []string `conf:"prefix_filter"    reload:"no"      doc:"Beginnings of names of metrics, after a plus sign to show them or a minus sign not to; the longest counts."`
+	FilterDefault   bool     `conf:"filter_default"   default:"true"   reload:"no"                                                                                                      doc:"Show the metrics that prefix_filter says nothing of."`
+	StatsdAddress   string   `conf:"statsd_address"   reload:"no"      doc:"Address (host:port) of a statsd that metrics are sent to over UDP."`
+	StatsiteAddress string   `conf:"statsite_address" reload:"no"      doc:"Address (host:port) of a statsite that metrics are sent to over TCP."`
+	DogstatsdAddr   string   `conf:"dogstatsd_addr"   reload:"no"      doc:"Address (host:port) of a DogStatsD that metrics are sent to over UDP, with their labels as tags."`
+	DogstatsdTags   []string `conf:"dogstatsd_tags"   reload:"no"      doc:"Tags (key:value) of all metrics that DogStatsD is sent."`
 }

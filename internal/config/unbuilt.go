@@ -39,7 +39,6 @@ var unbuiltKeys = []unbuilt{
 	{class: protective, keys: `acl.default_policy acl_default_policy default_intention_policy`, off: []string{"allow"}},
 	{class: protective, keys: `acl.down_policy acl_down_policy`, off: []string{"allow", "extend-cache", "async-cache"}},
 	{class: protective, keys: `http_config.block_endpoints http_config.allow_write_http_from`},
-	{class: protective, keys: `serf_lan_allowed_cidrs serf_wan_allowed_cidrs`},
 	{class: protective, keys: `auto_encrypt.tls auto_encrypt.allow_tls auto_config.enabled auto_config.authorization.enabled`},
 	{class: protective, keys: `limits.request_limits.mode`, off: []string{"disabled"}},
 	{class: protective, keys: `connect.ca_config.private_key connect.ca_config.root_cert`},
@@ -47,18 +46,19 @@ var unbuiltKeys = []unbuilt{
 	{class: protective, keys: `cloud.resource_id tls.defaults.use_auto_cert tls.internal_rpc.use_auto_cert
 		tls.https.use_auto_cert tls.grpc.use_auto_cert`},
 
-	{class: enterprise, keys: `audit.* partition segment segments read_replica non_voting_server snapshot_agent.*
+	{class: enterprise, keys: `partition`, off: []string{"default"}},
+	{class: enterprise, keys: `audit.* segment segments segment_limit segment_name_limit read_replica non_voting_server snapshot_agent.*
 		acl.msp_disable_bootstrap acl.tokens.managed_service_provider
 		autopilot.redundancy_zone_tag autopilot.disable_upgrade_migration autopilot.upgrade_version_tag
-		dns_config.prefer_namespace`},
+		dns_config.prefer_namespace reporting.license.enabled
+		license_path license_poll_base_time license_poll_max_time license_update_base_time license_update_max_time`},
 
 	{class: harmless, keys: `acl.token_ttl acl.policy_ttl acl.role_ttl acl.enable_token_persistence acl.enable_token_replication
 		acl.tokens.initial_management acl.tokens.master acl.tokens.replication acl.tokens.agent_master
 		acl.tokens.agent_recovery acl.tokens.default acl.tokens.agent acl.tokens.dns acl.tokens.config_file_service_registration
 		acl_agent_master_token acl_agent_token acl_master_token acl_replication_token acl_token acl_ttl
 		acl_enforce_version_8 enable_acl_replication`},
-	{class: harmless, keys: `advertise_addr_ipv4 advertise_addr_ipv6 advertise_addr_wan_ipv4 advertise_addr_wan_ipv6
-		advertise_reconnect_timeout auto_reload_config server_name protocol`},
+	{class: harmless, keys: `advertise_reconnect_timeout auto_reload_config server_name protocol`},
 	{class: harmless, keys: `auto_config.intro_token auto_config.intro_token_file auto_config.server_addresses
 		auto_config.dns_sans auto_config.ip_sans auto_config.authorization.static.* auto_encrypt.dns_san auto_encrypt.ip_san`},
 	{class: harmless, keys: `autopilot.cleanup_dead_servers autopilot.last_contact_threshold autopilot.max_trailing_logs
@@ -67,7 +67,7 @@ var unbuiltKeys = []unbuilt{
 		check_deregister_interval_min check_reap_interval ae_interval sync_coordinate_interval_min
 		sync_coordinate_rate_target session_ttl_min default_query_time max_query_time discovery_max_stale`},
 	{class: harmless, keys: `cloud.client_id cloud.client_secret cloud.hostname cloud.auth_url cloud.scada_address
-		license_path reporting.license.enabled experiments locality.region locality.zone`},
+		experiments locality.region locality.zone`},
 	{class: harmless, keys: `connect.ca_config.csr_max_per_second connect.ca_config.csr_max_concurrent
 		connect.ca_config.rotation_period connect.test_ca_leaf_root_change_spread
 		peering.enabled peering.test_allow_peer_registrations xds.update_max_per_second`},
@@ -75,9 +75,9 @@ var unbuiltKeys = []unbuilt{
 		consul.coordinate.update_period consul.raft.election_timeout consul.raft.heartbeat_timeout
 		consul.raft.leader_lease_timeout consul.server.health_interval
 		revision version version_prerelease version_metadata build_date`},
-	{class: harmless, keys: `disable_anonymous_signature disable_coordinates disable_host_node_id
-		disable_http_unprintable_char_filter disable_keyring_file disable_remote_exec disable_update_check
-		enable_central_service_config enable_syslog syslog_facility`},
+	{class: harmless, keys: `disable_anonymous_signature disable_host_node_id
+		disable_keyring_file disable_remote_exec disable_update_check
+		enable_central_service_config`},
 	{class: harmless, keys: `http_config.use_cache http_config.max_header_bytes`},
 	{class: harmless, keys: `limits.request_limits.read_rate limits.request_limits.write_rate`},
 	{class: harmless, keys: `performance.grpc_keepalive_interval performance.grpc_keepalive_timeout`},
@@ -90,15 +90,15 @@ var unbuiltKeys = []unbuilt{
 		telemetry.circonus_broker_id telemetry.circonus_broker_select_tag telemetry.circonus_check_display_name
 		telemetry.circonus_check_force_metric_activation telemetry.circonus_check_id
 		telemetry.circonus_check_instance_id telemetry.circonus_check_search_tag telemetry.circonus_check_tags
-		telemetry.circonus_submission_interval telemetry.circonus_submission_url telemetry.disable_hostname
-		telemetry.disable_per_tenancy_usage_metrics telemetry.dogstatsd_addr telemetry.dogstatsd_tags
-		telemetry.enable_host_metrics telemetry.filter_default telemetry.metrics_prefix telemetry.prefix_filter
-		telemetry.retry_failed_connection telemetry.statsd_address telemetry.statsite_address`},
+		telemetry.circonus_submission_interval telemetry.circonus_submission_url
+		telemetry.disable_per_tenancy_usage_metrics
+		telemetry.enable_host_metrics
+		telemetry.retry_failed_connection`},
 	{class: harmless, keys: `tls_prefer_server_cipher_suites`},
 	{class: harmless, keys: `ui ui_dir ui_content_path ui_config.enabled ui_config.dir ui_config.content_path
 		ui_config.metrics_provider ui_config.metrics_provider_files ui_config.metrics_provider_options_json
 		ui_config.metrics_proxy.* ui_config.dashboard_url_templates.* ui_config.hcp_enabled`},
-	{class: harmless, keys: `unix_sockets.user unix_sockets.group unix_sockets.mode watches`},
+	{class: harmless, keys: `unix_sockets.user unix_sockets.group unix_sockets.mode`},
 }
 
 // renamed maps older keys to the ones that took their place.
@@ -123,8 +123,6 @@ const noEffect = "not built yet: no effect"
 // unbuiltFlags are flags of the reference for keys without a field.
 var unbuiltFlags = []struct{ name, key, doc string }{
 	{"allow-write-http-from", "http_config.allow_write_http_from", "not built yet: refused"},
-	{"serf-lan-allowed-cidrs", "serf_lan_allowed_cidrs", "not built yet: refused"},
-	{"serf-wan-allowed-cidrs", "serf_wan_allowed_cidrs", "not built yet: refused"},
 	{"segment", "segment", "not built: refused"},
 	{"auto-reload-config", "auto_reload_config", noEffect},
 	{"default-query-time", "default_query_time", noEffect},
@@ -134,7 +132,6 @@ var unbuiltFlags = []struct{ name, key, doc string }{
 	{"non-voting-server", "non_voting_server", "not built: refused"},
 	{"read-replica", "read_replica", "not built: refused"},
 	{"protocol", "protocol", noEffect},
-	{"syslog", "enable_syslog", noEffect},
 	{"ui", "ui", noEffect},
 	{"ui-content-path", "ui_content_path", noEffect},
 	{"ui-dir", "ui_dir", noEffect},
@@ -143,7 +140,7 @@ var unbuiltFlags = []struct{ name, key, doc string }{
 // boolFlags are those of them that need no value.
 var boolFlags = []string{
 	"auto-reload-config", "disable-host-node-id", "disable-keyring-file", "non-voting-server", "read-replica",
-	"syslog", "ui",
+	"ui",
 }
 
 // unbuiltUnder lists the keys without a field that stand right under a path.

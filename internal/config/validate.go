@@ -48,6 +48,8 @@ func (l *loader) validate() {
 	l.validateNumbers()
 	l.validateSidecarPorts()
 	l.validateDNS()
+	l.validateNetworks()
+	l.validateSyslog()
 	l.validateDefinitions()
 	l.noteWithoutEffect()
 }
@@ -55,15 +57,8 @@ func (l *loader) validate() {
 // noteWithoutEffect lists what is read and checked already, and has no effect yet,
 // where it is set to something.
 func (l *loader) noteWithoutEffect() {
-	s := l.settings
-	for path, on := range map[string]bool{
-		"translate_wan_addrs":            s.TranslateWANAddrs,
-		"limits.rpc_rate":                s.Limits.RPCRate >= 0,
-		"limits.rpc_max_burst":           true,
-		"limits.txn_max_req_len":         true,
-		"limits.https_handshake_timeout": true,
-	} {
-		if on && l.isSet(path) {
+	for _, path := range []string{"limits.txn_max_req_len", "limits.https_handshake_timeout"} {
+		if l.isSet(path) {
 			l.ignored = append(l.ignored, path)
 		}
 	}
@@ -278,8 +273,6 @@ var signed = []string{"log_rotate_max_files", "bootstrap_expect"}
 // positive matches the pauses, factors and sizes that cannot be 0.
 var positive = regexp.MustCompile(`^gossip_|interval(_wan)?$|^check_output_max_size$`)
 
-// validateNumbers refuses negative numbers and durations, and a pause of none
-// where a loop would run without any.
 // validateSidecarPorts leaves alone what switches the range off.
 func (l *loader) validateSidecarPorts() {
 	const last = "ports.sidecar_max_port"
@@ -291,6 +284,8 @@ func (l *loader) validateSidecarPorts() {
 	}
 }
 
+// validateNumbers refuses negative numbers and durations, and a pause of none
+// where a loop would run without any.
 func (l *loader) validateNumbers() {
 	root := reflect.ValueOf(l.settings).Elem()
 	for _, f := range schema() {

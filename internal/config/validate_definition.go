@@ -33,8 +33,10 @@ func validateService(s *ServiceDefinition, wrong func(what, cure string)) {
 		wrong("has port "+strconv.Itoa(s.Port), "write 0 to 65535")
 	case s.Port > 0 && s.SocketPath != "":
 		wrong("has both port and socket_path", "remove one of the two")
-	case s.Weights.Passing < 0 || s.Weights.Warning < 0:
-		wrong("has negative weights", "write 0 or more")
+	case s.Weights.Passing != nil && *s.Weights.Passing < 1:
+		wrong("has weights.passing "+strconv.Itoa(*s.Weights.Passing), "write 1 or more")
+	case s.Weights.Warning != nil && *s.Weights.Warning < 0:
+		wrong("has weights.warning "+strconv.Itoa(*s.Weights.Warning), "write 0 or more")
 	}
 	// A mesh gateway may mark itself with a reserved key; what registers a
 	// proxy checks the rest.

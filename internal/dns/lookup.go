@@ -63,7 +63,7 @@ func call[In, Out any](ctx context.Context, l *lookup, m rpc.Method[In, Out], in
 		h.AllowStale, h.UseCache = false, false
 		out, _, err = m.Call(ctx, l.f.cfg.Caller, h, in)
 	case meta.LastContact > staleAfter:
-		telemetry.Count(metricStale)
+		telemetry.DNSStale.Count()
 	}
 	if err != nil {
 		return out, fmt.Errorf("ask datacenter %s: %w", l.dc, err)
@@ -73,12 +73,6 @@ func call[In, Out any](ctx context.Context, l *lookup, m rpc.Method[In, Out], in
 
 // staleAfter is the age of an answer that is counted as stale.
 const staleAfter = 5 * time.Second
-
-var (
-	metricStale  = []string{"dns", "stale_queries"}
-	metricDomain = []string{"dns", "domain_query"}
-	metricPTR    = []string{"dns", "ptr_query"}
-)
 
 // own tells whether the own datacenter is asked.
 func (l *lookup) own() bool { return l.dc == l.f.cfg.Datacenter }
@@ -251,35 +245,28 @@ func (l *lookup) instance(ctx context.Context, one *api.CheckServiceNode, ttl ui
 // the node's unless the service has its own.
 func (l *lookup) host(one *api.CheckServiceNode) (host string, ofNode bool) {
 	if one.Service.Address != "" {
-		tagged := make(map[string]string, len(one.Service.TaggedAddresses))
-		for name, a := range one.Service.TaggedAddresses {
-			tagged[name] = a.Address
-		}
-		return l.translate(one.Service.Address, tagged, l.q.qtype), false
+		tagged := func(name string) string { return one.Service.TaggedAddresses[name].Address }
+		return l.choose(one.Service.Address, tagged, l.q.qtype), false
 	}
 	return l.translate(one.Node.Address, one.Node.TaggedAddresses, l.q.qtype), true
 }
 
-// translate chooses among the addresses of something: of the kind that is asked
-// for, and the WAN's for other datacenters if it is so set.
+// translate chooses among the addresses of a node.
 func (l *lookup) translate(addr string, tagged map[string]string, qtype uint16) string {
-	v4, v6 := tagged["lan_ipv4"], tagged["lan_ipv6"]
-	if l.f.cfg.TranslateWAN && !l.own() {
-		v4, v6 = tagged["wan_ipv4"], tagged["wan_ipv6"]
-		if wan := tagged["wan"]; wan != "" {
-			addr = wan
-		}
+	return l.choose(addr, func(name string) string { return tagged[name] }, qtype)
+}
+
+// choose chooses among the addresses of something: of the kind that is asked for,
+// and the WAN's for other datacenters if it is so set.
+func (l *lookup) choose(addr string, tagged func(name string) string, qtype uint16) string {
+	family := api.AnyFamily
+	switch qtype {
+	case dns.TypeA:
+		family = api.IPv4
+	case dns.TypeAAAA:
+		family = api.IPv6
 	}
-	if _, err := netip.ParseAddr(addr); err != nil {
-		return addr // a name has addresses of all kinds
-	}
-	switch {
-	case qtype != dns.TypeA && v6 != "":
-		return v6
-	case qtype != dns.TypeAAAA && v4 != "":
-		return v4
-	}
-	return addr
+	return api.ChooseAddress(addr, tagged, l.f.cfg.TranslateWAN && !l.own(), family)
 }
 
 func (l *lookup) isAsked(host string) bool {

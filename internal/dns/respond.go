@@ -40,7 +40,7 @@ func (f *Front) prepare(sc *scratch, raw []byte, tcp bool) (out []byte, done boo
 	sc.key = appendKey(sc.key[:0], &sc.query)
 	begin := time.Now()
 	if a := f.ready.find(sc.key); a != nil {
-		telemetry.Since(metricDomain, begin)
+		telemetry.DNSDomain.Since(begin)
 		return sc.write(a, s), true
 	}
 	return nil, false
@@ -75,7 +75,7 @@ func (f *Front) respond(ctx context.Context, sc *scratch, raw []byte) []byte {
 	q.compression = !s.DisableCompression
 	l := &lookup{f: f, s: s, q: q, answer: newAnswer()}
 	if domain, rest, ok := f.domainOf(q.text()); ok {
-		defer telemetry.Since(metricDomain, time.Now())
+		defer telemetry.DNSDomain.Since(time.Now())
 		l.domain = domain
 		f.inDomain(ctx, l, rest)
 		if f.isHot(l) {
@@ -84,7 +84,7 @@ func (f *Front) respond(ctx context.Context, sc *scratch, raw []byte) []byte {
 		return sc.write(l.answer.finish(), s)
 	}
 	if strings.HasSuffix(q.text(), ".arpa.") || q.text() == "arpa." {
-		defer telemetry.Since(metricPTR, time.Now())
+		defer telemetry.DNSPTR.Since(time.Now())
 		if f.backwards(ctx, l) {
 			return sc.write(l.answer.finish(), s)
 		}

@@ -140,7 +140,7 @@ func (p *peer) put(b []byte) {
 	if p.size == queueLen {
 		p.head = (p.head + 1) % queueLen
 		p.carrier.dropped.Add(1)
-		telemetry.Count([]string{"federation", "packets_dropped"})
+		telemetry.FederationDropped.Count()
 	} else {
 		p.size++
 	}
@@ -206,7 +206,7 @@ func (p *peer) run(ctx context.Context) {
 				return
 			}
 			p.carrier.sent.Add(n)
-			telemetry.Add([]string{"federation", "packets_sent"}, n)
+			telemetry.FederationSent.Add(float64(n))
 			if cap(buf) > 2*batchBytes {
 				buf = nil
 			}

@@ -75,12 +75,11 @@ func (d *Dialer) Dial(ctx context.Context, to transport.Target, p transport.Prot
 	defer cancel()
 	start := time.Now()
 	conn, via, err := d.race(ctx, list, name, p)
-	by := []telemetry.Label{{Name: "datacenter", Value: to.Datacenter}, {Name: "protocol", Value: p.Name}}
 	if err != nil {
-		telemetry.Count([]string{"federation", "dial_failure"}, by...)
+		telemetry.FederationFailed.Count(to.Datacenter, p.Name)
 		return nil, fmt.Errorf("dial %s through mesh gateways: %w", name, err)
 	}
-	telemetry.Since([]string{"federation", "dial"}, start, append(by, telemetry.Label{Name: "gateway", Value: via.Addr})...)
+	telemetry.FederationDial.Since(start, to.Datacenter, p.Name, via.Addr)
 	return d.routed(conn, via, name), nil
 }
 

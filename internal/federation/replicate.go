@@ -58,7 +58,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		if err == nil {
 			err = r.round(ctx, update.Out)
 		}
-		telemetry.Gauge([]string{"leader", "replication", "federation-state", "status"}, map[bool]float64{true: 1}[err == nil])
+		telemetry.ReplicationStatus.Set(map[bool]float64{true: 1}[err == nil])
 		if err != nil {
 			r.note(func(v *wire.ReplicationView) { v.LastError = err.Error() })
 			if ctx.Err() == nil && api.CodeOf(err) != api.StatesDisabled {
@@ -66,7 +66,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		telemetry.Gauge([]string{"leader", "replication", "federation-state", "index"}, float64(update.Meta.Index))
+		telemetry.ReplicationIndex.Set(float64(update.Meta.Index))
 		r.note(func(v *wire.ReplicationView) {
 			v.LastSuccess, v.LastError, v.Index = time.Now(), "", update.Meta.Index
 		})
@@ -79,7 +79,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 
 // round makes the stored states equal to the remote ones.
 func (r *Replicator) round(ctx context.Context, remote []*api.FederationState) error {
-	defer telemetry.Since([]string{"leader", "replication", "federation-state", "apply"}, time.Now())
+	defer telemetry.ReplicationApply.Since(time.Now())
 	local := map[string]*api.FederationState{}
 	for _, f := range r.Stored() {
 		local[f.Datacenter] = f

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -99,6 +100,11 @@ func memberlistConfig(cfg *Config) (*memberlist.Config, error) {
 	conf.BindPort = cfg.Net.Port()
 	conf.RequireNodeNames = cfg.RequireNodeNames
 	conf.DisableTcpPingsForNode = cfg.DisableTCPPings
+	for _, network := range cfg.Allowed {
+		network = network.Masked()
+		mask := net.CIDRMask(network.Bits(), network.Addr().BitLen())
+		conf.CIDRsAllowed = append(conf.CIDRsAllowed, net.IPNet{IP: network.Addr().AsSlice(), Mask: mask})
+	}
 	override(&conf.GossipInterval, cfg.GossipInterval)
 	override(&conf.GossipNodes, cfg.GossipNodes)
 	override(&conf.ProbeInterval, cfg.ProbeInterval)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ type Config struct {
 	RequireNodeNames bool
 	// DisableTCPPings names the members that are not probed through a stream when a packet got no answer.
 	DisableTCPPings func(name string) bool
+
+	// Allowed are the networks that members may be in: all when empty. This node's own address must be in one.
+	Allowed []netip.Prefix
 
 	// Keyring holds the keys, of 16, 24 or 32 bytes. The first encrypts, all decrypt. Without keys nothing is
 	// encrypted; with keys nothing that is not encrypted is sent or accepted.

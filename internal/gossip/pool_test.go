@@ -298,3 +298,20 @@ func TestBadConfigIsRefusedAndNetClosed(t *testing.T) {
 		t.Error("listened on port -1")
 	}
 }
+
+func TestMembersOutsideTheAllowedNetworksStayOut(t *testing.T) {
+	cfg := config(t, "a")
+	cfg.Allowed = []netip.Prefix{netip.PrefixFrom(cfg.Net.Addr(), 32)}
+	a, near := start(t, cfg), start(t, config(t, "near"))
+	far := config(t, "far")
+	far.AdvertiseAddr = "127.0.0.99"
+	outside := start(t, far)
+	join(t, near, a)
+	_, _ = outside.Join(t.Context(), []string{a.addr()})
+	expect(t, a, "near", "member-join")
+	for _, m := range a.Members() {
+		if m.Name == "far" {
+			t.Errorf("a member is %+v", m)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
 
 	"isthmus/api"
@@ -44,29 +43,33 @@ type xds struct {
 
 type xdsPorts struct{ Plaintext, TLS int }
 
+// selfInfo is the answer of /v1/agent/self.
+type selfInfo struct {
+	Config      selfConfig
+	DebugConfig any
+	Coord       any
+	Member      member
+	Stats       map[string]map[string]string
+	Meta        map[string]string
+	XDS         *xds `json:"xDS,omitempty"`
+}
+
+type selfConfig struct {
+	Datacenter        string
+	PrimaryDatacenter string
+	NodeName          string
+	NodeID            string
+	Revision          string
+	Server            bool
+	Version           string
+	BuildDate         string
+}
+
 func agentSelf(q *request) error {
-	type config struct {
-		Datacenter        string
-		PrimaryDatacenter string
-		NodeName          string
-		NodeID            string
-		Revision          string
-		Server            bool
-		Version           string
-		BuildDate         string
-	}
 	cfg := &q.api.cfg
 	own := cfg.LAN.Local()
-	out := struct {
-		Config      config
-		DebugConfig any
-		Coord       any
-		Member      member
-		Stats       map[string]map[string]string
-		Meta        map[string]string
-		XDS         *xds `json:"xDS,omitempty"`
-	}{
-		Config: config{
+	out := selfInfo{
+		Config: selfConfig{
 			cfg.Datacenter, cfg.Primary, cfg.Node, cfg.NodeID, "", cfg.Server, cfg.Build, buildDate,
 		},
 		DebugConfig: cfg.Settings,
@@ -92,19 +95,19 @@ func agentSelf(q *request) error {
 }
 
 // pool is the pool that a request is about: with ?wan, whatever its value, the
-// WAN pool.
-func (q *request) pool() (Pool, error) {
-	switch cfg := &q.api.cfg; {
-	case !q.has("wan"):
-		return cfg.LAN, nil
-	case cfg.WAN == nil:
-		return nil, errNoWAN
-	default:
-		return cfg.WAN, nil
+// WAN pool, which is nil on a client.
+func (q *request) pool() Pool {
+	if q.has("wan") {
+		return q.api.cfg.WAN
 	}
+	return q.api.cfg.LAN
 }
 
-var errNoWAN = api.Errorf(api.Internal, "this node is not in the WAN pool: servers alone are")
+// What a client answers to who asks for the WAN pool.
+var (
+	errNoWANJoin  = api.Errorf(api.Internal, "Must be a server to join WAN cluster")
+	errNoWANLeave = api.Errorf(api.Internal, "Must be a server to force-leave a node from the WAN cluster")
+)
 
 func agentMembers(q *request) error {
 	if v := q.query.Get("segment"); v != "" && v != "_all" {
@@ -114,12 +117,9 @@ func agentMembers(q *request) error {
 	if err != nil {
 		return err
 	}
-	pool, err := q.pool()
-	if err != nil {
-		if q.api.cfg.WAN == nil {
-			return q.json([]member{}) // a client shows nobody
-		}
-		return err
+	pool := q.pool()
+	if pool == nil {
+		return q.json(nil) // a client knows nobody there
 	}
 	members := pool.Members()
 	out := make([]member, 0, len(members))
@@ -160,9 +160,9 @@ func agentJoin(q *request) error {
 		return api.Errorf(api.Internal, "joining the WAN pool by hand is switched off: "+
 			"connect.enable_mesh_gateway_wan_federation is on, and datacenters meet through mesh gateways alone")
 	}
-	pool, err := q.pool()
-	if err != nil {
-		return err
+	pool := q.pool()
+	if pool == nil {
+		return errNoWANJoin
 	}
 	if _, err := pool.Join(q.Context(), []string{q.rest}); err != nil {
 		return calledError{err}
@@ -183,7 +183,7 @@ func agentForceLeave(q *request) error {
 	prune := q.has("prune")
 	if q.has("wan") {
 		if cfg.WAN == nil {
-			return errNoWAN
+			return errNoWANLeave
 		}
 		return q.forceLeave(cfg.WAN, prune)
 	}
@@ -263,7 +263,7 @@ func agentMonitor(q *request) error {
 			return api.Errorf(api.Invalid, "Unknown log level: %s", name)
 		}
 	}
-	json, _ := strconv.ParseBool(q.query.Get("logjson"))
+	json := q.has("logjson") // whatever its value
 	ctx, stop := untilDrain(q.Context())
 	defer stop()
 	control := http.NewResponseController(q.w)

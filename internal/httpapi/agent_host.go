@@ -8,8 +8,11 @@ import (
 // buildDate is the same for all builds, so that they are reproducible.
 const buildDate = "1970-01-01T00:00:01Z"
 
+// versionInfo is the answer of /v1/agent/version.
+type versionInfo struct{ SHA, BuildDate, HumanVersion, FIPS string }
+
 func agentVersion(q *request) error {
-	return q.json(struct{ SHA, BuildDate, HumanVersion, FIPS string }{BuildDate: buildDate, HumanVersion: q.api.cfg.Build})
+	return q.json(versionInfo{BuildDate: buildDate, HumanVersion: q.api.cfg.Build})
 }
 
 // host is the machine that this node runs on. What could not be found out is

@@ -80,6 +80,10 @@ type Config struct {
 	Metrics  Metrics                                                                                     // optional
 	Monitor  func(ctx context.Context, level slog.Level, json bool, write func(line []byte) error) error // optional
 
+	// TranslateWAN shows the addresses that nodes and instances of other datacenters
+	// have in the WAN.
+	TranslateWAN bool
+
 	MaxValueSize    uint64            // of a key's value; 0 is DefaultMaxValueSize
 	ResponseHeaders map[string]string // added to each answer
 	EnableDebug     bool              // serves profiles under /debug/pprof/
@@ -109,6 +113,7 @@ type API struct {
 	cfg     Config
 	table   table
 	filters filters
+	topics  topics
 }
 
 // New makes an API from what a node is made of.
@@ -131,6 +136,8 @@ type request struct {
 	w     http.ResponseWriter
 	rest  string // of the path, after a pattern that ends in a slash
 	query url.Values
+	// parking is set when the request is evaluated for all who wait for the same.
+	parking *parking
 }
 
 // ServeHTTP implements http.Handler.
@@ -157,8 +164,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		notFound(w, p)
 		return
 	}
-	header["Vary"] = headerVary
-	header["X-Consul-Default-Acl-Policy"] = headerPolicy
+	a.known(header)
 	serve, ok := found.methods[r.Method]
 	if !ok {
 		header.Set("Allow", found.allow)
@@ -172,6 +178,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.query = r.URL.Query()
 	}
 	err := q.enterprise()
+	if err == nil && q.await(serve) {
+		return
+	}
 	if err == nil {
 		err = serve(q)
 	}
@@ -180,10 +189,20 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// known sets what each answer of a known route has.
+func (a *API) known(h http.Header) {
+	h["Vary"] = headerVary
+	h["X-Consul-Default-Acl-Policy"] = headerPolicy
+	if a.cfg.TranslateWAN {
+		h["X-Consul-Translate-Addresses"] = headerTrue
+	}
+}
+
 // Header values that never change are shared by all answers.
 var (
 	headerVary   = []string{"Accept-Encoding"}
 	headerPolicy = []string{"allow"}
+	headerTrue   = []string{"true"}
 	headerJSON   = []string{"application/json"}
 )
 

@@ -2,12 +2,16 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 
 	"isthmus/internal/rpc"
 )
 
 // ask calls a method that reads.
 func ask[In, Out any](q *request, m rpc.Method[In, Out], h rpc.Header, in In) (Out, rpc.Meta, error) {
+	if q.parking != nil && h.MinIndex > 0 {
+		return park(q, m, h, in)
+	}
 	ctx := q.Context()
 	if h.MinIndex > 0 {
 		var stop context.CancelFunc
@@ -24,6 +28,34 @@ func ask[In, Out any](q *request, m rpc.Method[In, Out], h rpc.Header, in In) (O
 	}
 	return out, meta, nil
 }
+
+// park asks for an answer that is watched for all who wait for it.
+func park[In, Out any](q *request, m rpc.Method[In, Out], h rpc.Header, in In) (out Out, _ rpc.Meta, err error) {
+	p := q.parking
+	if p.changed == nil {
+		h.MinIndex = 0
+		return ask(q, m, h, in)
+	}
+	if parker, ok := q.api.cfg.Caller.(rpc.Parker); ok {
+		p.parked, err = parker.Park(q.Context(), &rpc.Request{Desc: m.Desc(), Header: h, In: &in, Out: &out}, p.changed)
+	}
+	switch {
+	case err != nil:
+		return out, rpc.Meta{}, calledError{err}
+	case p.parked != nil && h.MaxStale > 0 && p.parked.Meta.LastContact > h.MaxStale:
+		p.parked.Release()
+		p.parked = nil
+	}
+	if p.parked == nil {
+		p.refused = true
+		return out, rpc.Meta{}, errRefused
+	}
+	return out, p.parked.Meta, nil
+}
+
+// errRefused is what comes of an evaluation for all that there cannot be. Nobody
+// sees it.
+var errRefused = errors.New("the read has to wait by itself")
 
 // change calls a method that writes.
 func change[In, Out any](q *request, m rpc.Method[In, Out], h rpc.Header, in In) (Out, error) {

@@ -122,6 +122,10 @@ func catalogRegister(q *request) error {
 	if err != nil {
 		return err
 	}
+	// The official client sends zeros for weights that nobody set.
+	if s := in.Service; s != nil && s.Weights != nil && s.Weights.Passing < 1 {
+		s.Weights = nil
+	}
 	h := q.write()
 	if in.Datacenter == "" {
 		in.Datacenter = h.Datacenter

@@ -20,8 +20,12 @@ const maxBody = 1 << 20
 // decode reads a body of JSON.
 func decode[T any](q *request) (T, error) {
 	var out T
+	if q.ContentLength > maxBody {
+		q.w.Header().Set("Connection", "close") // the body is not read
+		return out, api.Errorf(api.TooLarge, "Request body(%d bytes) too large, max size: %d bytes.", q.ContentLength, maxBody)
+	}
 	raw, err := q.readBody(maxBody)
-	if errors.As(err, new(*http.MaxBytesError)) || q.ContentLength > maxBody {
+	if errors.As(err, new(*http.MaxBytesError)) {
 		return out, api.Errorf(api.TooLarge, "Request body too large, max size: %d bytes.", maxBody)
 	}
 	if err == nil {
@@ -118,16 +122,19 @@ func spellStruct(v map[string]any, t reflect.Type) (any, error) {
 			}
 		}
 		f, ok := fields[name]
-		switch {
-		case !ok && ignored[name]:
+		if !ok {
+			if err := unknown(t, key, name, v[key]); err != nil {
+				return nil, err
+			}
 			continue
-		case !ok:
-			return nil, fmt.Errorf("json: unknown field %q", key)
 		}
 		if _, twice := out[f.Name]; twice && v[key] == nil {
 			continue
 		}
 		spelled, err := spell(v[key], f.Type)
+		if err == nil && f.Type == reflect.TypeFor[api.Duration]() {
+			err = duration(key, spelled)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -137,6 +144,33 @@ func spellStruct(v map[string]any, t reflect.Type) (any, error) {
 		assume(out)
 	}
 	return out, nil
+}
+
+// duration tells which key's duration is wrong, which decoding would not.
+func duration(key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err == nil {
+		err = new(api.Duration).UnmarshalJSON(raw)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// unknown is the error of a key that no field of t has, unless it may be passed over.
+func unknown(t reflect.Type, key, name string, value any) error {
+	switch {
+	case ignored[name], lenient[t], name == "address" && t == reflect.TypeFor[api.Deregistration]():
+		return nil
+	case name != "namespace" && name != "partition":
+		return fmt.Errorf("json: unknown field %q", key)
+	case value == nil || value == "" || value == "default":
+		return nil // names the one part there is of what other editions divide
+	case name == "namespace":
+		return fmt.Errorf("json: unknown field %q - Namespaces are a Consul Enterprise feature", key)
+	}
+	return fmt.Errorf("json: unknown field %q - Partitions are a Consul Enterprise feature", key)
 }
 
 // assume fills in what a check that says nothing of it has: a ping over HTTP/2
@@ -151,6 +185,12 @@ func assume(check map[string]any) {
 // aliases are old names of fields.
 var aliases = map[string]string{"args": "scriptargs"}
 
-// ignored are fields that clients copy from answers, or that name the one part
-// there is of what other editions divide.
-var ignored = map[string]bool{"namespace": true, "partition": true, "contenthash": true, "datacenter": true}
+// ignored are fields that clients copy from answers.
+var ignored = map[string]bool{"contenthash": true, "datacenter": true}
+
+// lenient are types in which clients put more than there is: proxies that agents
+// once managed, and intervals by other names.
+var lenient = map[reflect.Type]bool{
+	reflect.TypeFor[api.ServiceConnect]():        true,
+	reflect.TypeFor[api.HealthCheckDefinition](): true,
+}

@@ -31,8 +31,20 @@ func federationGateways(q *request) error {
 	return q.json(out)
 }
 
-// federationState shows one state among the figures that are headers elsewhere:
-// the answer is the protocol's struct as it is.
+// federationReply is a state among the figures that are headers elsewhere: the
+// protocol's struct as it is.
+type federationReply struct {
+	State                 *api.FederationState
+	Index                 uint64
+	LastContact           time.Duration
+	KnownLeader           bool
+	ConsistencyLevel      string
+	NotModified           bool
+	Backend               int
+	ResultsFilteredByACLs bool
+}
+
+// federationState shows one state.
 func federationState(q *request) error {
 	name, err := q.named("datacenter")
 	if err != nil {
@@ -47,16 +59,7 @@ func federationState(q *request) error {
 		return nil
 	}
 	q.meta(meta)
-	return q.json(struct {
-		State                 *api.FederationState
-		Index                 uint64
-		LastContact           time.Duration
-		KnownLeader           bool
-		ConsistencyLevel      string
-		NotModified           bool
-		Backend               int
-		ResultsFilteredByACLs bool
-	}{out, meta.Index, meta.LastContact, meta.KnownLeader, meta.Consistency, false, 0, meta.Filtered})
+	return q.json(federationReply{out, meta.Index, meta.LastContact, meta.KnownLeader, meta.Consistency, false, 0, meta.Filtered})
 }
 
 func federationRead[In, Out any](q *request, m rpc.Method[In, Out], in In) (out Out, meta rpc.Meta, err error) {

@@ -45,10 +45,8 @@ func (q *request) read() (rpc.Header, error) {
 		return h, q.cacheControl(&h)
 	}
 	var err error
-	if v := q.query.Get("wait"); v != "" {
-		if h.MaxWait, err = time.ParseDuration(v); err != nil {
-			return h, api.Errorf(api.Invalid, "Invalid wait time")
-		}
+	if h.MaxWait, err = spanOf(q.query.Get("wait")); err != nil {
+		return h, api.Errorf(api.Invalid, "Invalid wait time")
 	}
 	if v := q.query.Get("index"); v != "" {
 		if h.MinIndex, err = strconv.ParseUint(v, 10, 64); err != nil {
@@ -59,12 +57,10 @@ func (q *request) read() (rpc.Header, error) {
 	h.Consistent = q.has("consistent")
 	h.UseCache = q.has("cached")
 	h.Filter = q.query.Get("filter")
-	if v := q.query.Get("max_stale"); v != "" {
-		if h.MaxStale, err = time.ParseDuration(v); err != nil {
-			return h, api.Errorf(api.Invalid, "Invalid max_stale value %q", v)
-		}
-		h.AllowStale = h.AllowStale || !h.Consistent
+	if h.MaxStale, err = spanOf(q.query.Get("max_stale")); err != nil {
+		return h, api.Errorf(api.Invalid, "Invalid max_stale value %q", q.query.Get("max_stale"))
 	}
+	h.AllowStale = h.AllowStale || h.MaxStale > 0 && !h.Consistent
 	if err := filter.Check(h.Filter); err != nil {
 		return h, api.Errorf(api.Invalid, "%w", err)
 	}
@@ -77,6 +73,14 @@ func (q *request) read() (rpc.Header, error) {
 		return h, api.Errorf(api.NotBuilt, "reading what was imported from a peer (?peer) is not built yet")
 	}
 	return h, q.cacheControl(&h)
+}
+
+// spanOf reads a duration; an empty text is none.
+func spanOf(v string) (time.Duration, error) {
+	if v == "" {
+		return 0, nil
+	}
+	return time.ParseDuration(v) //nolint:wrapcheck // the caller has a text of its own
 }
 
 // cacheControl takes the options of the agent's cache from the Cache-Control

@@ -254,8 +254,11 @@ func agentCheckSet(status string) handler {
 	}
 }
 
+// checkUpdate is the state and output that a TTL check is set to.
+type checkUpdate struct{ Status, Output string }
+
 func agentCheckUpdate(q *request) error {
-	in, err := decode[struct{ Status, Output string }](q)
+	in, err := decode[checkUpdate](q)
 	if err != nil {
 		return err
 	}

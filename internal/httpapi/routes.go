@@ -21,19 +21,19 @@ func routes() []route {
 		{get, "/v1/status/peers", "Addresses of the servers of a datacenter that take part in its log.", statusPeers},
 
 		{get, "/v1/catalog/datacenters", "Names of the datacenters, the own one first.", catalogDatacenters},
-		{get, "/v1/catalog/nodes", "Nodes.", read(wire.CatalogNodes, dcQuery, byHand(appendNode))},
+		{get, "/v1/catalog/nodes", "Nodes.", read(wire.CatalogNodes, dcQuery, translated(translateAll(translateNode), byHand(appendNode)))},
 		{get, "/v1/catalog/services", "Names of the services, each with the tags of its instances.", read(wire.CatalogServices, dcQuery, tagged)},
-		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, byHand(appendServiceNode))},
-		{get, "/v1/catalog/node/", "A node and its instances by id.", read(wire.CatalogNodeServices, nodeQuery, byID)},
-		{get, "/v1/catalog/node-services/", "A node and its instances as a list.", read(wire.CatalogNodeServiceList, nodeQuery, inOrder)},
-		{get, "/v1/catalog/connect/", "Instances that take the mesh traffic of a service: its sidecars, and itself where it needs none.", read(wire.CatalogServiceNodes, connectQuery, byHand(appendServiceNode))},
+		{get, "/v1/catalog/service/", "Instances of a service.", read(wire.CatalogServiceNodes, serviceQuery, translated(translateAll(translateServiceNode), byHand(appendServiceNode)))},
+		{get, "/v1/catalog/node/", "A node and its instances by id.", read(wire.CatalogNodeServices, nodeQuery, translated(translateNodeServices, byID))},
+		{get, "/v1/catalog/node-services/", "A node and its instances as a list.", read(wire.CatalogNodeServiceList, nodeQuery, translated(translateNodeServiceList, inOrder))},
+		{get, "/v1/catalog/connect/", "Instances that take the mesh traffic of a service: its sidecars, and itself where it needs none.", read(wire.CatalogServiceNodes, connectQuery, translated(translateAll(translateServiceNode), byHand(appendServiceNode)))},
 		{get, "/v1/catalog/gateway-services/", "Services that a gateway leads to.", read(wire.CatalogGatewayServices, gatewayQuery, listed)},
 		{put, "/v1/catalog/register", "Puts a node, an instance and checks into the catalog, past the agents.", catalogRegister},
 		{put, "/v1/catalog/deregister", "Takes a node, an instance or a check out of the catalog, past the agents.", catalogDeregister},
 
-		{get, "/v1/health/service/", "Instances of a service with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, serviceQuery, serviceHealth)},
-		{get, "/v1/health/connect/", "Instances that take the mesh traffic of a service, with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, connectQuery, serviceHealth)},
-		{get, "/v1/health/ingress/", "Gateways that let traffic for a service into the mesh, with their nodes and checks.", read(wire.HealthServiceNodes, ingressQuery, serviceHealth)},
+		{get, "/v1/health/service/", "Instances of a service with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, serviceQuery, translated(translateAll(translateInstance), serviceHealth))},
+		{get, "/v1/health/connect/", "Instances that take the mesh traffic of a service, with their nodes and checks; those that pass with ?passing.", read(wire.HealthServiceNodes, connectQuery, translated(translateAll(translateInstance), serviceHealth))},
+		{get, "/v1/health/ingress/", "Gateways that let traffic for a service into the mesh, with their nodes and checks.", read(wire.HealthServiceNodes, ingressQuery, translated(translateAll(translateInstance), serviceHealth))},
 		{get, "/v1/health/checks/", "Checks of the instances of a service.", read(wire.HealthServiceChecks, serviceQuery, byHand(appendCheck))},
 		{get, "/v1/health/node/", "Checks of a node and its instances.", read(wire.HealthNodeChecks, nodeQuery, byHand(appendCheck))},
 		{get, "/v1/health/state/", "Checks in a state: passing, warning, critical, or any.", read(wire.HealthChecksInState, stateQuery, byHand(appendCheck))},
@@ -70,6 +70,7 @@ func agentRoutes() []route {
 		{put, "/v1/agent/maintenance", "Takes this node out of use or back into it (?enable), for a reason (?reason).", agentMaintenance},
 		{put, "/v1/agent/reload", "Reads the settings again.", agentReload},
 		{get, "/v1/agent/metrics", "What this process measured; as text for Prometheus with ?format=prometheus.", agentMetrics},
+		{get, "/v1/agent/metrics/stream", "What this process measures, as JSON at the end of each interval, for as long as the caller listens.", agentMetricsStream},
 		{get, "/v1/agent/monitor", "Follows the log at a level (?loglevel), as text or JSON (?logjson).", agentMonitor},
 		{get, "/v1/agent/services", "Services of this node.", agentServices},
 		{get, "/v1/agent/service/", "One service of this node.", agentServiceGet},
@@ -87,8 +88,16 @@ func agentRoutes() []route {
 		{put, "/v1/agent/check/warn/", "Sets a TTL check to warning.", agentCheckSet(api.Warning)},
 		{put, "/v1/agent/check/fail/", "Sets a TTL check to critical.", agentCheckSet(api.Critical)},
 		{put, "/v1/agent/check/update/", "Sets a TTL check to the state and output in the body.", agentCheckUpdate},
+		{put, "/v1/agent/token/", "", refuse(api.Known(api.ACLDisabled, nil))},
+		{http.MethodPost, "/v1/agent/connect/authorize", "", refuse(notBuilt("/v1/agent/connect/authorize"))},
+		{get, "/v1/agent/connect/ca/leaf/", "", refuse(notBuilt("/v1/agent/connect/ca/leaf/"))},
 	}
 }
+
+// refuse answers each request with an error.
+func refuse(err error) handler { return func(*request) error { return err } }
+
+func notBuilt(pattern string) error { return api.Errorf(api.NotBuilt, "%s is not built yet", pattern) }
 
 const (
 	get = http.MethodGet
@@ -121,7 +130,6 @@ func root(q *request) error {
 
 // unbuiltPatterns are the routes of the reference that do not exist here yet.
 const unbuiltPatterns = `
-	/v1/agent/connect/ /v1/agent/metrics/stream /v1/agent/token/
 	/v1/config /v1/config/ /v1/connect/
 	/v1/discovery-chain/ /v1/event/ /v1/exported-services
 	/v1/imported-services /v1/internal/ui/ /v1/internal/acl/ /v1/internal/service-virtual-ip /v1/operator/
@@ -130,11 +138,10 @@ const unbuiltPatterns = `
 // unbuilt are routes that say that they do not exist here yet, and those of the
 // ACL system, which say that it is off.
 func unbuilt() []route {
-	refuse := func(err error) handler { return func(*request) error { return err } }
 	var out []route
 	for _, method := range []string{get, put, del, http.MethodPost} {
 		for pattern := range strings.FieldsSeq(unbuiltPatterns) {
-			out = append(out, route{method, pattern, "", refuse(api.Errorf(api.NotBuilt, "%s is not built yet", pattern))})
+			out = append(out, route{method, pattern, "", refuse(notBuilt(pattern))})
 		}
 		out = append(out, route{method, "/v1/acl/", "", refuse(api.Known(api.ACLDisabled, nil))})
 	}
@@ -153,10 +160,10 @@ func Docs(w io.Writer) error {
 		}
 	}
 	b.WriteString("\nA path that ends in a slash is followed by a name. These answer 501, for they are not built yet:\n\n")
-	for pattern := range strings.FieldsSeq(unbuiltPatterns) {
+	for pattern := range strings.FieldsSeq("/v1/agent/connect/authorize /v1/agent/connect/ca/leaf/" + unbuiltPatterns) {
 		fmt.Fprintf(&b, "- `%s`\n", pattern)
 	}
-	b.WriteString("\nThose below `/v1/acl/` answer 401: the ACL system is off.\n")
+	b.WriteString("\nThose below `/v1/acl/` and `/v1/agent/token/` answer 401: the ACL system is off.\n")
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write docs: %w", err)
 	}

@@ -26,20 +26,34 @@ const (
 // ServeConfig is how requests are served.
 type ServeConfig struct {
 	TLS *tls.Config // nil serves plain HTTP
-	// MaxConnsPerClient is how many connections an IP address may have; 0 is any
-	// number. Connections without an address, of Unix sockets, are not counted.
-	MaxConnsPerClient int
+	// MaxConnsPerClient tells how many connections an IP address may have at the
+	// moment; 0, or no function, is any number. Connections without an address, of
+	// Unix sockets, are not counted.
+	MaxConnsPerClient func() int
 	Log               *slog.Logger
 }
 
-type drainKey struct{}
+type servingKey struct{}
+
+// serving is what requests know of who serves them.
+type serving struct {
+	drain context.Context //nolint:containedctx // requests outlive it a little
+	lot   *lot
+}
 
 // Serve answers requests of ln until ctx is done. Then reads that wait for a
 // change are cut, other requests get a moment to end, and ln is closed.
 func Serve(ctx context.Context, ln net.Listener, h http.Handler, cfg ServeConfig) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	// Requests do not end with ctx, so that those under way can be answered; those
 	// that wait see that it ends.
-	base := context.WithValue(context.WithoutCancel(ctx), drainKey{}, ctx)
+	parked, err := newLot(cfg.Log)
+	if err != nil {
+		return err
+	}
+	base := context.WithValue(context.WithoutCancel(ctx), servingKey{}, serving{ctx, parked})
+	parked.serveAgain(base, h)
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headWithin,
@@ -49,7 +63,7 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, cfg ServeConfig
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
-	if cfg.MaxConnsPerClient > 0 {
+	if cfg.MaxConnsPerClient != nil {
 		ln = &limited{Listener: ln, most: cfg.MaxConnsPerClient, speak: cfg.TLS == nil, count: map[netip.Addr]int{}}
 	}
 	drained := make(chan error, 1) // holds the result until Serve has returned
@@ -62,7 +76,10 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, cfg ServeConfig
 		}
 		drained <- err
 	})
-	var err error
+	lotEnded := make(chan error, 1)
+	var beside sync.WaitGroup
+	beside.Go(func() { lotEnded <- parked.run(ctx) })
+	beside.Go(func() { _ = srv.Serve(parked.listener()) }) // ends with the lot
 	if cfg.TLS != nil {
 		err = srv.ServeTLS(ln, "", "")
 	} else {
@@ -71,6 +88,9 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, cfg ServeConfig
 	if !stop() {
 		err = <-drained
 	}
+	end()
+	err = errors.Join(err, <-lotEnded)
+	beside.Wait()
 	if err != nil {
 		return fmt.Errorf("serve HTTP on %s: %w", ln.Addr(), err)
 	}
@@ -79,8 +99,8 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, cfg ServeConfig
 
 // untilDrain returns a context that also ends when the server stops.
 func untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
-	drain, ok := ctx.Value(drainKey{}).(context.Context)
-	if !ok {
+	drain := drainOf(ctx)
+	if drain.Done() == nil {
 		return ctx, func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -91,12 +111,26 @@ func untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
+// drainOf returns a context that ends when the server stops that a request is of.
+func drainOf(ctx context.Context) context.Context {
+	if by, ok := ctx.Value(servingKey{}).(serving); ok {
+		return by.drain
+	}
+	return context.Background()
+}
+
+// lotOf returns the lot of the server that a request is of, or nil.
+func lotOf(ctx context.Context) *lot {
+	by, _ := ctx.Value(servingKey{}).(serving)
+	return by.lot
+}
+
 // limited is a listener that limits how many connections an address has.
 type limited struct {
 	net.Listener
 
-	most  int
-	speak bool // tell whoever has too many in plain HTTP
+	most  func() int // 0 is any number
+	speak bool       // tell whoever has too many in plain HTTP
 
 	mu    sync.Mutex
 	count map[netip.Addr]int
@@ -133,7 +167,7 @@ func (l *limited) Accept() (net.Conn, error) {
 func (l *limited) add(addr netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.count[addr] >= l.most {
+	if most := l.most(); most > 0 && l.count[addr] >= most {
 		return false
 	}
 	l.count[addr]++
@@ -154,6 +188,9 @@ type counted struct {
 
 	done func()
 }
+
+// NetConn returns the connection below.
+func (c *counted) NetConn() net.Conn { return c.Conn }
 
 // Close implements net.Conn.
 func (c *counted) Close() error {

@@ -25,7 +25,7 @@ func listen(t *testing.T, h http.Handler, most int) (addr string, stop func() er
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, ln, h, ServeConfig{MaxConnsPerClient: most, Log: slog.New(slog.DiscardHandler)})
+		done <- Serve(ctx, ln, h, ServeConfig{MaxConnsPerClient: func() int { return most }, Log: slog.New(slog.DiscardHandler)})
 	}()
 	stopped := false
 	stop = func() error {

@@ -24,6 +24,9 @@ type place struct {
 	pattern string
 	methods map[string]handler
 	allow   string
+	// below are the rests of paths that would be another pattern with a slash at
+	// their end.
+	below map[string]bool
 }
 
 // table finds the place of a path: the pattern that equals it, or else the
@@ -55,11 +58,23 @@ func newTable(routes []route) table {
 			}
 		}
 		p.allow = strings.Join(slices.Clip(allowed), ",")
+		parent, ok := strings.CutSuffix(p.pattern, "/")
+		if parent = parent[:strings.LastIndexByte(parent, '/')+1]; ok && t[parent] != nil {
+			t[parent].under(p.pattern[len(parent) : len(p.pattern)-1])
+		}
 	}
 	return t
 }
 
+func (p *place) under(rest string) {
+	if p.below == nil {
+		p.below = map[string]bool{}
+	}
+	p.below[rest] = true
+}
+
 // find returns the place of a path, and the rest of the path after its pattern.
+// A path that only lacks the slash at the end of a pattern has no place.
 func (t table) find(path string) (found *place, rest string) {
 	if p := t[path]; p != nil {
 		return p, ""
@@ -75,7 +90,7 @@ func (t table) find(path string) (found *place, rest string) {
 			found, rest = p, path[end:]
 		}
 	}
-	if found != nil && found.pattern == "/" {
+	if found != nil && (found.pattern == "/" || found.below[rest]) {
 		return nil, "" // the root stands for itself alone
 	}
 	return found, rest

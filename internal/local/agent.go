@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,30 +59,48 @@ type Config struct {
 // Agent holds the services and checks of one node.
 type Agent struct {
 	cfg  Config
+	mute atomic.Bool // keep no output of checks
 	disk disk
 	log  *slog.Logger
 
 	changed   chan struct{} // something is to be pushed; one waiting signal is enough
 	kicked    chan struct{} // a comparison is wanted now; one waiting signal is enough
 	startable chan struct{} // unstarted is not empty; one waiting signal is enough
+	reapable  chan struct{} // the reaper has to wake sooner; one waiting signal is enough
 
 	// edit serialises what changes the set of services and checks, so that the
-	// files tell the same as the memory. It is the one lock held during I/O, and
-	// no reader ever takes it. It is taken before mu.
+	// files tell the same as the memory. It is held while they are written, but
+	// not while the disk is waited for. No reader ever takes it. It is taken
+	// before mu.
 	edit    sync.Mutex
 	orphans []keptCheck // kept checks that wait for their configured service
-	ignored bool        // a file of a service could not be used
+	ignored bool        // a kept service could not be used
 
 	mu        sync.Mutex
 	node      nodeInfo
 	services  map[string]*service
 	checks    map[string]*check
+	checksOf  map[string][]*check // by id of their service; empty for those of the node
 	unstarted []*check
+	critical  map[*check]time.Time                  // checks that take their service along, and since when they are critical
+	nextReap  time.Time                             // when the reaper wakes next; zero when it waits for nothing
 	followers map[string]map[chan struct{}]struct{} // by id of a service
 	aliases   map[string]map[chan struct{}]struct{} // as followers, of its checks
+
+	// What the catalog lacks or has differently, so that a change costs the same
+	// beside ten services and beside ten thousand.
+	unsyncedServices map[*service]struct{}
+	unsyncedChecks   map[*check]struct{}
+	waiting          []waiting // outputs that are to be pushed later, the earliest first
 	// What was removed here and may still be in the catalog.
-	goneServices map[string]gone
-	goneChecks   map[string]gone
+	goneServices map[string]goneService
+	goneChecks   map[string]goneCheck
+}
+
+// waiting is an output that waits, unless its check has another due time by now.
+type waiting struct {
+	check *check
+	due   time.Time
 }
 
 // nodeInfo is what the catalog shall know of the node besides its name.
@@ -91,10 +110,16 @@ type nodeInfo struct {
 	synced bool
 }
 
-// gone is what is left of a removed service or check.
-type gone struct {
+// goneService is what is left of a removed service.
+type goneService struct {
+	token  string
+	checks []string // those that go with it
+}
+
+// goneCheck is what is left of a check that was removed, but not its service.
+type goneCheck struct {
 	token     string
-	serviceID string // of a removed check
+	serviceID string
 }
 
 // origin is where a service or check comes from.
@@ -112,7 +137,6 @@ type service struct {
 	row    *api.NodeService // as the catalog shall have it; replaced when the catalog's tags win
 	token  string
 	origin origin // changes
-	synced bool   // changes: whether the catalog has row
 }
 
 // New returns an agent that holds what Dir keeps. What cannot be read there is
@@ -125,13 +149,17 @@ func New(cfg Config) (*Agent, error) {
 		cfg.SyncInterval = defaultSyncInterval
 	}
 	a := &Agent{
-		cfg: cfg, log: cfg.Log, disk: disk{cfg.Dir},
+		cfg: cfg, log: cfg.Log,
 		changed: make(chan struct{}, 1), kicked: make(chan struct{}, 1), startable: make(chan struct{}, 1),
+		reapable: make(chan struct{}, 1),
 		node:     nodeInfo{tagged: cfg.TaggedAddresses, meta: cfg.Meta},
-		services: map[string]*service{}, checks: map[string]*check{},
-		goneServices: map[string]gone{}, goneChecks: map[string]gone{}, followers: map[string]map[chan struct{}]struct{}{},
-		aliases: map[string]map[chan struct{}]struct{}{},
+		services: map[string]*service{}, checks: map[string]*check{}, checksOf: map[string][]*check{},
+		critical:         map[*check]time.Time{},
+		unsyncedServices: map[*service]struct{}{}, unsyncedChecks: map[*check]struct{}{},
+		goneServices: map[string]goneService{}, goneChecks: map[string]goneCheck{},
+		followers: map[string]map[chan struct{}]struct{}{}, aliases: map[string]map[chan struct{}]struct{}{},
 	}
+	a.SetDiscardOutput(cfg.DiscardOutput)
 	if err := a.load(); err != nil {
 		return nil, fmt.Errorf("load services and checks: %w", err)
 	}
@@ -143,13 +171,17 @@ func New(cfg Config) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.runChecks(ctx) })
+	g.Go(func() error { return a.runReaper(ctx) })
 	g.Go(func() error { return a.runSync(ctx) })
-	return g.Wait()
+	return errors.Join(g.Wait(), a.disk.close())
 }
 
 // Sync has the agent compared with the catalog now, also when it waits after an
 // error.
 func (a *Agent) Sync() { signal(a.kicked) }
+
+// SetDiscardOutput says whether the output of results to come is thrown away.
+func (a *Agent) SetDiscardOutput(on bool) { a.mute.Store(on) }
 
 // SetNode replaces what the catalog knows of the node.
 func (a *Agent) SetNode(taggedAddresses, meta map[string]string) {
@@ -217,8 +249,8 @@ func (a *Agent) UpdateTTL(checkID, status, output string) error {
 	a.mu.Lock()
 	row := c.row
 	a.mu.Unlock()
-	return a.disk.keepState(checkState{
-		CheckID: checkID, Status: row.Status, Output: row.Output, Expires: time.Now().Add(time.Duration(c.def.TTL)),
+	return a.disk.keepState(checkID, checkState{
+		Status: row.Status, Output: row.Output, Expires: time.Now().Add(time.Duration(c.def.TTL)),
 	})
 }
 

@@ -74,9 +74,13 @@ func (a *Agent) target(service string) checks.Target {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := checks.Target{Exists: service == "" || a.services[service] != nil}
-	for _, c := range a.checks {
-		isAlias := c.def.AliasNode != "" || c.def.AliasService != ""
-		if c.of == "" && !isAlias || c.of != "" && c.of == service {
+	for _, c := range a.checksOf[""] {
+		if c.def.AliasNode == "" && c.def.AliasService == "" {
+			t.Checks = append(t.Checks, c.row)
+		}
+	}
+	if service != "" {
+		for _, c := range a.checksOf[service] {
 			t.Checks = append(t.Checks, c.row)
 		}
 	}

@@ -12,23 +12,17 @@ import (
 	"isthmus/internal/checks"
 )
 
-// minReap is the shortest time that a check must be critical before its service
-// is removed.
-const minReap = time.Minute
-
 // check is one check. Agent.mu guards what changes.
 type check struct {
 	def    api.CheckType
 	of     string // the id of its service, if any
 	runner checks.Runner
-	turned chan struct{} // signals a change of state; nil unless its service is removed for being critical
 
-	origin   origin             // changes
-	row      *api.HealthCheck   // changes: replaced as a whole
-	stop     context.CancelFunc // changes: nil until the check is started
-	reported bool               // changes: the check has said something
-	synced   bool               // changes: the catalog has row, or has it but for the output
-	due      time.Time          // changes: when the output is pushed too; zero when the catalog has it
+	origin   origin           // changes
+	row      *api.HealthCheck // changes: replaced as a whole
+	stop     func()           // changes: nil until the check is started
+	reported bool             // changes: the check has said something
+	due      time.Time        // changes: when the output is pushed too; zero when it does not wait
 }
 
 // CheckDefinition is a check of the configuration, with the service that it
@@ -46,13 +40,20 @@ func unknownCheck(id string) error {
 // AddCheck registers a check, of a service unless serviceID is empty. The same
 // check registered again goes on as if nothing had happened.
 func (a *Agent) AddCheck(def api.CheckType, serviceID string) error {
+	if err := a.addCheck(def, serviceID); err != nil {
+		return err
+	}
+	return a.disk.flush()
+}
+
+func (a *Agent) addCheck(def api.CheckType, serviceID string) error {
 	a.edit.Lock()
 	defer a.edit.Unlock()
 	c, err := a.singleCheck(def, a.Service(serviceID), serviceID, fromAPI)
 	if err != nil {
 		return err
 	}
-	if err := a.keepChecks([]*check{c}, true); err != nil {
+	if err := a.disk.put(a.newCheckEntries([]*check{c}, true)...); err != nil {
 		return err
 	}
 	a.restore(c)
@@ -84,40 +85,43 @@ func (a *Agent) singleCheck(def api.CheckType, of *api.NodeService, serviceID st
 
 // RemoveCheck takes a check out.
 func (a *Agent) RemoveCheck(id string) error {
+	if err := a.removeCheck(id); err != nil {
+		return err
+	}
+	return a.disk.flush()
+}
+
+func (a *Agent) removeCheck(id string) error {
 	a.edit.Lock()
 	defer a.edit.Unlock()
 	a.mu.Lock()
-	_, known := a.checks[id]
+	c := a.checks[id]
 	a.mu.Unlock()
-	if !known {
+	if c == nil {
 		return unknownCheck(id)
 	}
-	if err := a.disk.dropCheck(id); err != nil {
+	if err := a.disk.drop(nil, []string{id}); err != nil {
 		return err
 	}
 	a.mu.Lock()
-	a.dropCheck(id)
+	a.dropCheck(c)
 	a.mu.Unlock()
 	signal(a.changed)
 	return nil
 }
 
-// keepChecks writes the files of checks that are new or differ from those of the
-// same id.
-func (a *Agent) keepChecks(all []*check, single bool) error {
+// newCheckEntries are what is to be kept of checks that are new or differ from
+// those of the same id.
+func (a *Agent) newCheckEntries(all []*check, single bool) (entries []entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, c := range all {
-		a.mu.Lock()
-		old := a.checks[c.def.CheckID]
-		kept := old != nil && old.origin == fromAPI && old.same(c)
-		a.mu.Unlock()
-		if kept {
-			continue
-		}
-		if err := a.disk.keepCheck(keptCheck{ServiceID: c.of, Single: single, Definition: c.def}); err != nil {
-			return err
+		if old := a.checks[c.def.CheckID]; old == nil || old.origin != fromAPI || !old.same(c) {
+			k := keptCheck{ServiceID: c.of, Single: single, Definition: c.def}
+			entries = append(entries, k.entry())
 		}
 	}
-	return nil
+	return entries
 }
 
 // restore gives a TTL check that is not there yet the state that was kept.
@@ -159,12 +163,13 @@ func (a *Agent) putCheck(c *check) {
 		row.Status, row.Output = old.row.Status, old.row.Output
 		old.origin = c.origin
 		if !reflect.DeepEqual(&row, old.row) {
-			old.row, old.synced = &row, false
+			old.row = &row
+			a.unsyncedChecks[old] = struct{}{}
 			a.tellAliases(c.of)
 		}
 		return
 	default:
-		old.halt()
+		a.unlink(old)
 		if old.of == c.of {
 			c.row.Status, c.row.Output = old.row.Status, old.row.Output
 			if ttl, ok := c.runner.(*checks.TTL); ok {
@@ -173,20 +178,37 @@ func (a *Agent) putCheck(c *check) {
 		}
 	}
 	a.checks[id] = c
+	a.checksOf[c.of] = append(a.checksOf[c.of], c)
+	a.unsyncedChecks[c] = struct{}{}
 	a.unstarted = append(a.unstarted, c)
+	a.watchCritical(c)
 	a.tellAliases(c.of)
 }
 
-// dropCheck takes a check out. The caller holds a.mu.
-func (a *Agent) dropCheck(id string) {
-	c := a.checks[id]
-	if c == nil {
-		return
-	}
-	c.halt()
-	delete(a.checks, id)
+// dropCheck takes a check out that has to go from the catalog by itself. The
+// caller holds a.mu.
+func (a *Agent) dropCheck(c *check) {
+	a.takeOut(c)
+	a.goneChecks[c.def.CheckID] = goneCheck{a.tokenOf(c.of), c.of}
+}
+
+// takeOut takes a check out here. The caller holds a.mu.
+func (a *Agent) takeOut(c *check) {
+	a.unlink(c)
+	delete(a.checks, c.def.CheckID)
 	a.tellAliases(c.of)
-	a.goneChecks[id] = gone{token: a.tokenOf(c.of), serviceID: c.of}
+}
+
+// unlink stops a check and forgets what is noted of it. The caller holds a.mu.
+func (a *Agent) unlink(c *check) {
+	c.halt()
+	c.due = time.Time{}
+	delete(a.unsyncedChecks, c)
+	delete(a.critical, c)
+	left := slices.DeleteFunc(a.checksOf[c.of], func(other *check) bool { return other == c })
+	if a.checksOf[c.of] = left; len(left) == 0 {
+		delete(a.checksOf, c.of)
+	}
 }
 
 // halt stops a check without waiting for it: what it reports from now on is
@@ -205,7 +227,7 @@ func (a *Agent) wake() {
 
 // report takes the result of a check.
 func (a *Agent) report(c *check, status, output string) {
-	if a.cfg.DiscardOutput {
+	if a.mute.Load() {
 		output = ""
 	}
 	a.mu.Lock()
@@ -222,26 +244,41 @@ func (a *Agent) report(c *check, status, output string) {
 	if turned || status != api.Passing {
 		a.tellAliases(c.of)
 	}
-	switch {
-	case turned || first || !c.synced || a.cfg.CheckUpdateInterval <= 0:
-		c.synced = false
+	if turned {
+		a.watchCritical(c)
+	}
+	if turned || first || a.cfg.CheckUpdateInterval <= 0 {
+		a.unsyncedChecks[c] = struct{}{}
 		signal(a.changed)
-	case c.due.IsZero():
-		c.due = time.Now().Add(a.cfg.CheckUpdateInterval)
-		signal(a.changed)
+	} else {
+		a.pushLater(c)
 	}
 	a.mu.Unlock()
 	if !turned {
 		return
-	}
-	if c.turned != nil {
-		signal(c.turned)
 	}
 	level := slog.LevelInfo
 	if status == api.Critical {
 		level = slog.LevelWarn
 	}
 	a.log.Log(context.Background(), level, "check changed", "check", row.CheckID, "status", status, "output", output)
+}
+
+// pushLater has an output pushed when it has waited long enough, or with what else
+// is pushed of its check before. The caller holds a.mu.
+func (a *Agent) pushLater(c *check) {
+	if _, unsynced := a.unsyncedChecks[c]; unsynced {
+		signal(a.changed)
+		return
+	}
+	if !c.due.IsZero() {
+		return
+	}
+	c.due = time.Now().Add(a.cfg.CheckUpdateInterval)
+	a.waiting = append(a.waiting, waiting{c, c.due})
+	if len(a.waiting) == 1 {
+		signal(a.changed)
+	}
 }
 
 // runChecks runs every check, those that come later too, until ctx is done.
@@ -253,62 +290,47 @@ func (a *Agent) runChecks(ctx context.Context) error {
 		starting := slices.DeleteFunc(a.unstarted, func(c *check) bool { return a.checks[c.def.CheckID] != c })
 		a.unstarted = nil
 		for _, c := range starting {
-			own, stop := context.WithCancel(ctx)
-			c.stop = stop
-			running.Go(func() {
-				defer stop()
-				if err := c.runner.Run(own); err != nil {
-					a.log.Error("check stopped", "check", c.def.CheckID, "err", err)
-				}
-			})
-			if c.turned != nil {
-				running.Go(func() { a.reap(own, c) })
-			}
+			a.run(ctx, c, &running)
 		}
 		a.mu.Unlock()
+		for _, c := range starting {
+			if ttl, ok := c.runner.(*checks.TTL); ok {
+				ttl.Start() // not under a.mu: it reports while it holds a lock of its own
+			}
+		}
 		select {
 		case <-ctx.Done():
+			a.haltAll()
 			return nil
 		case <-a.startable:
 		}
 	}
 }
 
-// reap removes the service of a check that stays critical for too long.
-func (a *Agent) reap(ctx context.Context, c *check) {
-	after := max(time.Duration(c.def.DeregisterCriticalServiceAfter), minReap)
-	for {
-		limit, cancel := ctx, context.CancelFunc(func() {})
-		if a.critical(c) {
-			limit, cancel = context.WithTimeout(ctx, after)
-		}
-		select {
-		case <-c.turned:
-			cancel()
-			continue
-		case <-limit.Done():
-			cancel()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if !a.critical(c) {
-			continue
-		}
-		err := a.RemoveService(c.of)
-		if err == nil {
-			a.log.Warn("service removed: its check was critical for too long", "service", c.of, "check", c.def.CheckID, "after", after)
-			return
-		}
-		if api.CodeOf(err) == api.NotFound {
-			return
-		}
-		a.log.Error("service is critical for too long but cannot be removed", "service", c.of, "err", err)
+// run readies a check for being stopped and starts it, in a goroutine if it needs
+// one: agents have thousands of checks that only wait. The caller holds a.mu.
+func (a *Agent) run(ctx context.Context, c *check, running *sync.WaitGroup) {
+	switch runner := c.runner.(type) {
+	case idle:
+	case *checks.TTL:
+		c.stop = runner.Stop
+	default:
+		own, stop := context.WithCancel(ctx)
+		c.stop = stop
+		running.Go(func() {
+			defer stop()
+			if err := runner.Run(own); err != nil {
+				a.log.Error("check stopped", "check", c.def.CheckID, "err", err)
+			}
+		})
 	}
 }
 
-func (a *Agent) critical(c *check) bool {
+// haltAll stops every check.
+func (a *Agent) haltAll() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return c.row.Status == api.Critical
+	for _, c := range a.checks {
+		c.halt()
+	}
 }

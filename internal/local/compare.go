@@ -48,16 +48,18 @@ func sameNode(a, b *nodeInfo) bool {
 
 func (a *Agent) compareServices(catalog []*api.NodeService) {
 	before := a.goneServices
-	a.goneServices = map[string]gone{}
+	a.goneServices = map[string]goneService{}
 	for _, s := range a.services {
-		s.synced = false
+		a.unsyncedServices[s] = struct{}{}
 	}
 	for _, remote := range catalog {
 		s := a.services[remote.ID]
 		switch {
 		case s != nil:
 			a.takeTags(s, remote)
-			s.synced = sameService(s.row, remote)
+			if sameService(s.row, remote) {
+				delete(a.unsyncedServices, s)
+			}
 		case remote.ID != api.ConsulService:
 			a.goneServices[remote.ID] = before[remote.ID]
 		}
@@ -73,26 +75,26 @@ func (a *Agent) takeTags(s *service, remote *api.NodeService) {
 	row.Tags = append([]string{}, remote.Tags...)
 	s.row = &row
 	a.tell(row.ID)
-	for _, c := range a.checks {
-		if c.of == row.ID {
-			c.follow(&row)
-		}
+	for _, c := range a.checksOf[row.ID] {
+		a.follow(c, &row)
 	}
 }
 
 func (a *Agent) compareChecks(catalog []*api.HealthCheck) {
 	before := a.goneChecks
-	a.goneChecks = map[string]gone{}
+	a.goneChecks = map[string]goneCheck{}
 	for _, c := range a.checks {
-		c.synced = false
+		a.unsyncedChecks[c] = struct{}{}
 	}
 	for _, remote := range catalog {
 		c := a.checks[remote.CheckID]
 		switch {
 		case c != nil:
-			c.synced = sameCheck(c.row, remote, !c.due.IsZero())
+			if sameCheck(c.row, remote, !c.due.IsZero()) {
+				delete(a.unsyncedChecks, c)
+			}
 		case remote.CheckID != api.SerfHealth && remote.ServiceID != api.ConsulService:
-			a.goneChecks[remote.CheckID] = gone{token: before[remote.CheckID].token, serviceID: remote.ServiceID}
+			a.goneChecks[remote.CheckID] = goneCheck{before[remote.CheckID].token, remote.ServiceID}
 		}
 	}
 }

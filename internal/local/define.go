@@ -240,9 +240,6 @@ func (a *Agent) newCheck(def api.CheckType, of *api.NodeService, from origin) (*
 		c.of = of.ID
 		c.row.ServiceID, c.row.ServiceName, c.row.ServiceTags = of.ID, of.Service, of.Tags
 	}
-	if time.Duration(def.DeregisterCriticalServiceAfter) > 0 && of != nil {
-		c.turned = make(chan struct{}, 1)
-	}
 	return c, nil
 }
 

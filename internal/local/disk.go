@@ -1,13 +1,7 @@
 package local
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,171 +9,150 @@ import (
 	"isthmus/api"
 )
 
-// The folders of a data directory that belong to this package.
+// The files of a data directory that belong to this package.
 const (
-	servicesDir = "services"
-	checksDir   = "checks"
-	statesDir   = "checks/state"
+	keptFile  = "registrations.journal"
+	stateFile = "check-states.journal"
 )
 
+// What the keys of kept services and checks begin with. Their ids follow.
 const (
-	fileEnd   = ".json"
-	tempStart = ".tmp-"
+	serviceKey = "service "
+	checkKey   = "check "
 )
 
-// disk keeps services and checks in a directory, one file each. Without a
-// directory it keeps nothing.
-type disk struct{ dir string }
+// disk keeps services and checks in a directory. Without a directory it keeps
+// nothing.
+type disk struct {
+	kept *journal // services and checks; nil without a directory
 
-// keptCheck is the content of a check's file.
+	// states has the last states of TTL checks. They stand apart because they
+	// change all the time, and because checks of the configuration have a state
+	// but no definition here. The protocol's agents write a state with every
+	// heartbeat, whether it says something new or not: after a restart it counts
+	// for as long as the check would have waited. So do these, by a line, without
+	// waiting for the disk: a state lost with the power expires as it would have
+	// without the file.
+	states *journal
+}
+
+// keptCheck is what is kept of a check.
 type keptCheck struct {
-	ServiceID   string
-	Single      bool // defined outside of its service
-	Maintenance bool `json:",omitempty"` // stands for the maintenance of its service or the node
+	ServiceID   string `json:",omitempty"`
+	Single      bool   `json:",omitempty"` // defined outside of its service
+	Maintenance bool   `json:",omitempty"` // stands for the maintenance of its service or the node
 	Definition  api.CheckType
 }
 
-// keptService is the content of a service's file.
+// keptService is what is kept of a service. Its checks are kept apart, as is its
+// sidecar.
 type keptService struct {
 	api.ServiceDefinition
 
 	Sidecar bool `json:",omitempty"` // defined by its service
 }
 
-// checkState is the content of the file with the last state of a TTL check. It
-// stands beside the definition because it changes all the time, and because
-// checks of the configuration have a state but no definition here.
+// checkState is the last state of a TTL check.
 type checkState struct {
-	CheckID string
 	Status  string
-	Output  string
+	Output  string `json:",omitempty"`
 	Expires time.Time
 }
 
-func (d disk) keepService(s keptService) error {
-	return d.keep(servicesDir, serviceID(&s.ServiceDefinition), s, true)
+// openDisk opens what dir keeps. It may be empty.
+func openDisk(dir string) (disk, error) {
+	if dir == "" {
+		return disk{}, nil
+	}
+	kept, err := openJournal(filepath.Join(dir, keptFile))
+	if err != nil {
+		return disk{}, err
+	}
+	states, err := openJournal(filepath.Join(dir, stateFile))
+	if err != nil {
+		return disk{}, err
+	}
+	return disk{kept, states}, nil
 }
 
-func (d disk) keepCheck(c keptCheck) error { return d.keep(checksDir, c.Definition.CheckID, c, true) }
+func (k *keptService) entry() entry { return entry{serviceKey + serviceID(&k.ServiceDefinition), k} }
 
-// keepState writes without waiting for the disk: a state lost with the power
-// expires as it would have without the file.
-func (d disk) keepState(s checkState) error { return d.keep(statesDir, s.CheckID, s, false) }
+func (k *keptCheck) entry() entry { return entry{checkKey + k.Definition.CheckID, k} }
 
-func (d disk) dropService(id string) error { return d.drop(servicesDir, id) }
+// put writes changes of services and checks.
+func (d disk) put(entries ...entry) error {
+	if d.kept == nil {
+		return nil
+	}
+	return d.kept.put(entries...)
+}
 
-func (d disk) dropDefinition(id string) error { return d.drop(checksDir, id) }
+// drop forgets services, checks and the states of the checks.
+func (d disk) drop(services, checks []string) error {
+	var entries, states []entry
+	for _, id := range services {
+		entries = append(entries, entry{key: serviceKey + id})
+	}
+	for _, id := range checks {
+		entries = append(entries, entry{key: checkKey + id})
+		states = append(states, entry{key: id})
+	}
+	if d.kept == nil {
+		return nil
+	}
+	return errors.Join(d.kept.put(entries...), d.states.put(states...))
+}
 
-func (d disk) dropCheck(id string) error {
-	return errors.Join(d.drop(checksDir, id), d.drop(statesDir, id))
+// dropDefinitions forgets checks, but not their states.
+func (d disk) dropDefinitions(checks []string) error {
+	var entries []entry
+	for _, id := range checks {
+		entries = append(entries, entry{key: checkKey + id})
+	}
+	return d.put(entries...)
+}
+
+// flush waits until all services and checks are where they survive a power cut.
+func (d disk) flush() error {
+	if d.kept == nil {
+		return nil
+	}
+	return d.kept.flush()
+}
+
+// keepState notes the state of a TTL check.
+func (d disk) keepState(checkID string, s checkState) error {
+	if d.states == nil {
+		return nil
+	}
+	return d.states.put(entry{checkID, s})
 }
 
 // state returns what was kept of a TTL check; it is zero when nothing was.
-func (d disk) state(id string) (s checkState, err error) {
-	if d.dir == "" {
+func (d disk) state(checkID string) (s checkState, err error) {
+	if d.states == nil {
 		return s, nil
 	}
-	err = read(d.file(statesDir, id), &s)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
+	_, err = d.states.get(checkID, &s)
 	return s, err
 }
 
-// file names the file of an id, which may hold any character and be of any
-// length.
-func (d disk) file(folder, id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return filepath.Join(d.dir, folder, hex.EncodeToString(sum[:])+fileEnd)
-}
-
-// keep replaces the file of id as a whole. With flush it is there after a power
-// cut.
-func (d disk) keep(folder, id string, v any, flush bool) error {
-	if d.dir == "" {
-		return nil
-	}
-	b, err := json.Marshal(v)
-	if err == nil {
-		err = replace(d.file(folder, id), b, flush)
-	}
-	if err != nil {
-		return fmt.Errorf("keep %s %q: %w", folder, id, err)
-	}
-	return nil
-}
-
-func (d disk) drop(folder, id string) error {
-	if d.dir == "" {
-		return nil
-	}
-	if err := os.Remove(d.file(folder, id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("drop %s %q: %w", folder, id, err)
-	}
-	return nil
-}
-
-func replace(name string, b []byte, flush bool) error {
-	folder := filepath.Dir(name)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(folder, tempStart+"*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil && flush {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if !flush {
-		return nil
-	}
-	dir, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-func read(name string, v any) error {
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// files returns the files of a folder, and removes those that a crash left half
-// written.
-func (d disk) files(folder string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(d.dir, folder))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		name := filepath.Join(d.dir, folder, e.Name())
-		switch {
-		case strings.HasPrefix(e.Name(), tempStart):
-			if err := os.Remove(name); err != nil {
-				return nil, err
-			}
-		case !e.IsDir() && strings.HasSuffix(name, fileEnd):
-			names = append(names, name)
+// dropExpired forgets the states that say nothing any more.
+func (d disk) dropExpired() {
+	for _, id := range d.states.keys() {
+		if s, err := d.state(id); err != nil || !time.Now().Before(s.Expires) {
+			d.states.forget(id)
 		}
 	}
-	return names, nil
 }
+
+// close lets go of the files until the next change.
+func (d disk) close() error {
+	if d.kept == nil {
+		return nil
+	}
+	return errors.Join(d.kept.close(), d.states.close())
+}
+
+// ofCheck tells whether a key is that of a check.
+func ofCheck(key string) bool { return strings.HasPrefix(key, checkKey) }

@@ -57,7 +57,7 @@ func TestRegisteredSurvivesARestart(t *testing.T) {
 		}
 		must(t, a.RemoveService("web1"))
 		must(t, a.RemoveCheck("single"))
-		if left := files(t, dir); len(left) > 0 {
+		if left := kept(t, dir); len(left) > 0 {
 			t.Errorf("left are %v", left)
 		}
 	})
@@ -72,19 +72,13 @@ func jsonEqual(t *testing.T, x, y any) bool {
 	return bytes.Equal(a, b)
 }
 
-// files lists the files below dir.
-func files(t *testing.T, dir string) (names []string) {
+// kept lists what is kept in dir, as the next start finds it.
+func kept(t *testing.T, dir string) []string {
 	t.Helper()
-	for _, pattern := range []string{"*", "*/*", "*/*/*"} {
-		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		must(t, err)
-		for _, name := range found {
-			if info, err := os.Stat(name); err == nil && !info.IsDir() {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
+	d, err := openDisk(dir)
+	must(t, err)
+	d.dropExpired()
+	return append(d.kept.keys(), d.states.keys()...)
 }
 
 func TestStateOfTTLChecksExpiresWhileAway(t *testing.T) {
@@ -106,28 +100,24 @@ func TestStateOfTTLChecksExpiresWhileAway(t *testing.T) {
 		if got := boot().Checks()["service:db"]; got.Status != api.Critical || got.Output != "" {
 			t.Errorf("got %+v", got)
 		}
-		if left := files(t, dir); len(left) > 0 {
+		if left := kept(t, dir); len(left) > 0 {
 			t.Errorf("left are %v", left)
 		}
 	})
 }
 
-func TestBrokenFilesAreNamedAndLeft(t *testing.T) {
+func TestDamagedLinesAreNamedAndLeft(t *testing.T) {
 	dir := t.TempDir()
 	keep := func(cfg *Config) { cfg.Dir = dir }
 	a := newAgent(t, newCatalog(), keep)
 	for _, name := range []string{"a", "b", "c"} {
 		must(t, a.AddService(api.ServiceDefinition{Name: name, Check: ttlCheck()}, false))
 	}
-	torn := a.disk.file(servicesDir, "a")
-	whole, err := os.ReadFile(torn)
+	whole, err := os.ReadFile(a.disk.kept.path)
 	must(t, err)
-	must(t, os.WriteFile(torn, whole[:len(whole)/2], 0o600))
-	tornCheck := a.disk.file(checksDir, "service:b")
-	must(t, os.WriteFile(tornCheck, nil, 0o600))
-	half := filepath.Join(dir, servicesDir, tempStart+"1")
-	must(t, os.WriteFile(half, []byte("{"), 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, servicesDir, "README"), nil, 0o600))
+	bad := bytes.Replace(whole, []byte(`"Name":"a"`), []byte(`"Name":"x"`), 1)
+	bad = bytes.Replace(bad, []byte(`check service:b`), []byte(`check service:x`), 1)
+	must(t, os.WriteFile(a.disk.kept.path, bad, 0o600))
 
 	var log bytes.Buffer
 	a = newLoggingAgent(t, newCatalog(), &log, keep)
@@ -138,19 +128,21 @@ func TestBrokenFilesAreNamedAndLeft(t *testing.T) {
 	if got, want := slices.Sorted(maps.Keys(a.Checks())), []string{"service:c"}; !slices.Equal(got, want) {
 		t.Errorf("got the checks %v, want %v", got, want)
 	}
-	for _, name := range []string{torn, tornCheck} {
-		if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), name) {
-			t.Errorf("%s is not in the log:\n%s", name, log.String())
-		}
-		if _, err := os.Stat(name); err != nil {
-			t.Error(err)
-		}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 2 || !strings.Contains(log.String(), a.disk.kept.path) {
+		t.Errorf("got %d errors in the log:\n%s", n, log.String())
 	}
-	if _, err := os.Stat(half); err == nil {
-		t.Error("half a file is still there")
+	// They outlive that the file is written anew.
+	must(t, a.AddService(api.ServiceDefinition{Name: "d"}, false))
+	must(t, a.disk.kept.rewrite())
+	now, err := os.ReadFile(a.disk.kept.path)
+	must(t, err)
+	for line := range bytes.SplitSeq(bad, []byte("\n")) {
+		if !bytes.Contains(now, line) {
+			t.Errorf("lost is %s", line)
+		}
 	}
 	// Once repaired, it is back with the check that waited for it.
-	must(t, os.WriteFile(torn, whole, 0o600))
+	must(t, os.WriteFile(a.disk.kept.path, whole, 0o600))
 	a = newAgent(t, newCatalog(), keep)
 	must(t, a.SetConfigured(nil, nil))
 	if a.Service("a") == nil || a.Checks()["service:a"] == nil {
@@ -188,7 +180,7 @@ func TestConfigurationTakesOverWhatWasKept(t *testing.T) {
 	if len(a.Services()) > 0 || len(a.Checks()) > 0 {
 		t.Errorf("got %v and %v", a.Services(), a.Checks())
 	}
-	if left := files(t, dir); len(left) > 0 {
+	if left := kept(t, dir); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
 }
@@ -200,7 +192,7 @@ func TestConfigurationTakesOverWhatIsAlike(t *testing.T) {
 	must(t, a.AddService(web(), false))
 	must(t, a.AddCheck(single, ""))
 	must(t, a.SetConfigured([]api.ServiceDefinition{web()}, []CheckDefinition{{CheckType: single}}))
-	if left := files(t, dir); len(left) > 0 {
+	if left := kept(t, dir); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
 	must(t, a.SetConfigured(nil, nil))
@@ -246,7 +238,9 @@ func TestAgentWithoutDirectoryKeepsNothing(t *testing.T) {
 	must(t, a.AddService(web(), false))
 	must(t, a.UpdateTTL("service:web1", api.Passing, ""))
 	must(t, a.RemoveService("web1"))
-	if left := files(t, "."); len(left) > 0 {
+	left, err := os.ReadDir(".")
+	must(t, err)
+	if len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
 }
@@ -254,33 +248,85 @@ func TestAgentWithoutDirectoryKeepsNothing(t *testing.T) {
 func TestFilesAreTheirOwnersAlone(t *testing.T) {
 	dir := t.TempDir()
 	a := newAgent(t, newCatalog(), func(cfg *Config) { cfg.Dir = dir })
-	must(t, a.AddService(api.ServiceDefinition{Name: "../" + strings.Repeat("x", 300), Token: "secret"}, false))
-	kept := files(t, dir)
-	if len(kept) != 1 {
-		t.Fatalf("got %v", kept)
-	}
-	info, err := os.Stat(kept[0])
+	must(t, a.AddService(api.ServiceDefinition{Name: "../" + strings.Repeat("x", 300), Token: "secret", Check: ttlCheck()}, false))
+	must(t, a.UpdateTTL("service:../"+strings.Repeat("x", 300), api.Passing, "secret"))
+	must(t, a.disk.kept.rewrite())
+	files, err := os.ReadDir(dir)
 	must(t, err)
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("got mode %v", info.Mode())
+	if len(files) != 2 {
+		t.Errorf("got %v", files)
 	}
+	for _, f := range files {
+		info, err := f.Info()
+		must(t, err)
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: got mode %v", f.Name(), info.Mode())
+		}
+	}
+}
+
+// TestHeartbeatIsKeptAsItIs kills an agent at any time: what it comes back with is
+// the last state that was told, for as long as the check would have waited.
+func TestHeartbeatIsKeptAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		keep := func(cfg *Config) { cfg.Dir = dir }
+		a := newAgent(t, newCatalog(), keep)
+		def := web()
+		def.Check = api.CheckType{TTL: api.Duration(10 * time.Second)}
+		must(t, a.AddService(def, false))
+		for i := range 3000 { // more than fit without writing the file anew
+			must(t, a.UpdateTTL("service:web1", api.Passing, "fine"))
+			if i%1000 == 999 {
+				advance(9 * time.Second)
+				if got := newAgent(t, newCatalog(), keep).Checks()["service:web1"]; got.Status != api.Passing || got.Output != "fine" {
+					t.Errorf("after %d: got %+v", i, got)
+				}
+			}
+		}
+		must(t, a.UpdateTTL("service:web1", api.Warning, "slow"))
+		if got := newAgent(t, newCatalog(), keep).Checks()["service:web1"]; got.Status != api.Warning || got.Output != "slow" {
+			t.Errorf("got %+v", got)
+		}
+		info, err := os.Stat(a.disk.states.path)
+		must(t, err)
+		if info.Size() > 2*smallJournal {
+			t.Errorf("the file has %d bytes", info.Size())
+		}
+	})
 }
 
 // FuzzKeptFiles feeds any bytes as kept files. An agent must come up, and what it
 // took in must be the same after another restart.
 func FuzzKeptFiles(f *testing.F) {
-	f.Add([]byte(`{"Name":"web","Port":80,"Meta":{"a":"b"}}`), []byte(`{"ServiceID":"web","Definition":{"CheckID":"c","TTL":"10s"}}`), []byte(`{"Status":"passing"}`))
-	f.Add([]byte(`{"ID":"`), []byte(`null`), []byte(``))
-	f.Add([]byte(`{"Name":"web","Connect":{"SidecarService":{}}}`), []byte(`{"Single":true,"Definition":{"Name":"x","TCP":"a:1","Interval":"1s"}}`), []byte(`[]`))
-	f.Fuzz(func(t *testing.T, service, check, state []byte) {
-		d := disk{t.TempDir()}
-		for name, b := range map[string][]byte{d.file(servicesDir, "web"): service, d.file(checksDir, "c"): check, d.file(statesDir, "c"): state} {
-			must(t, replace(name, b, false))
+	for _, value := range []string{
+		`{"Name":"web","Port":80,"Meta":{"a":"b"}}`, `{"ID":"`, `null`, `{"Name":"web","Connect":{"SidecarService":{}}}`,
+		`{"ServiceID":"web","Definition":{"CheckID":"c","TTL":"10s"}}`, `{"Single":true,"Definition":{"Name":"x","TCP":"a:1","Interval":"1s"}}`,
+		`{"Status":"passing"}`,
+	} {
+		f.Add([]byte(value), []byte("\n"), true)
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte, sealed bool) {
+		if sealed { // as values of lines that are whole
+			first = []byte(lines(`{"Key":"service web","Value":`+string(first)+`}`, `{"Key":"check c","Value":`+string(first)+`}`))
 		}
-		keep := func(cfg *Config) { cfg.Dir = d.dir }
+		dir := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(dir, keptFile), append(first, second...), 0o600))
+		must(t, os.WriteFile(filepath.Join(dir, stateFile), append(second, first...), 0o600))
+		keep := func(cfg *Config) { cfg.Dir = dir }
 		a := newAgent(t, newCatalog(), keep)
+		must(t, a.AddService(api.ServiceDefinition{Name: "one more"}, false))
+		must(t, a.disk.kept.rewrite())
 		if again := newAgent(t, newCatalog(), keep); !jsonEqual(t, again.Services(), a.Services()) {
 			t.Errorf("got %v, then %v", a.Services(), again.Services())
 		}
 	})
+}
+
+func lines(bodies ...string) string {
+	var all strings.Builder
+	for _, body := range bodies {
+		all.WriteString(checksum([]byte(body)) + " " + body + "\n")
+	}
+	return all.String()
 }

@@ -1,40 +1,36 @@
 package local
 
-import (
-	"os"
-	"time"
-)
-
-// load takes in what the disk keeps. A file that cannot be understood or used is
-// logged and left where it is: it is the only copy of what somebody registered.
+// load takes in what the disk keeps. What cannot be understood or used is logged
+// and left where it is: it is the only copy of what somebody registered.
 func (a *Agent) load() error {
-	if a.disk.dir == "" {
-		return nil
-	}
-	names, err := a.disk.files(servicesDir)
-	if err != nil {
+	var err error
+	if a.disk, err = openDisk(a.cfg.Dir); err != nil || a.disk.kept == nil {
 		return err
 	}
-	for _, name := range names {
+	keys := a.disk.kept.keys()
+	for _, key := range keys {
+		if ofCheck(key) {
+			continue // after the services
+		}
 		var k keptService
-		err := read(name, &k)
+		_, err := a.disk.kept.get(key, &k)
 		var p *plan
 		if err == nil {
 			p, err = a.plan(&k.ServiceDefinition, fromAPI, k.Sidecar)
 		}
 		if err != nil {
-			a.log.Error("kept service is ignored", "file", name, "err", err)
+			a.log.Error("kept registration is ignored", "file", a.disk.kept.path, "key", key, "err", err)
 			a.ignored = true
 			continue
 		}
 		a.install(p, func(*check) bool { return false })
 	}
-	if names, err = a.disk.files(checksDir); err != nil {
-		return err
-	}
-	for _, name := range names {
+	for _, key := range keys {
+		if !ofCheck(key) {
+			continue
+		}
 		var k keptCheck
-		err := read(name, &k)
+		_, err := a.disk.kept.get(key, &k)
 		if err == nil && k.ServiceID != "" && a.Service(k.ServiceID) == nil {
 			a.orphans = append(a.orphans, k) // its service may be configured
 			continue
@@ -43,10 +39,11 @@ func (a *Agent) load() error {
 			err = a.addKept(k)
 		}
 		if err != nil {
-			a.log.Error("kept check is ignored", "file", name, "err", err)
+			a.log.Error("kept registration is ignored", "file", a.disk.kept.path, "key", key, "err", err)
 		}
 	}
-	return a.dropExpired()
+	a.disk.dropExpired()
+	return nil
 }
 
 // addKept takes in a check from the disk.
@@ -87,7 +84,7 @@ func (a *Agent) adoptOrphans() error {
 			a.log.Warn("kept check is ignored: its service may be one that is ignored", "check", id, "service", k.ServiceID)
 		case a.Service(k.ServiceID) == nil:
 			a.log.Warn("kept check is dropped: its service is gone", "check", id, "service", k.ServiceID)
-			if err := a.disk.dropCheck(id); err != nil {
+			if err := a.disk.drop(nil, []string{id}); err != nil {
 				return err
 			}
 		default:
@@ -97,23 +94,5 @@ func (a *Agent) adoptOrphans() error {
 		}
 	}
 	a.orphans = nil
-	return nil
-}
-
-// dropExpired removes the states that say nothing any more.
-func (a *Agent) dropExpired() error {
-	names, err := a.disk.files(statesDir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		var s checkState
-		if err := read(name, &s); err == nil && time.Now().Before(s.Expires) {
-			continue
-		}
-		if err := os.Remove(name); err != nil {
-			return err
-		}
-	}
 	return nil
 }

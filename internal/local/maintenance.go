@@ -18,6 +18,13 @@ const (
 // stays as it is for what is in maintenance already, and the maintenance outlives
 // a restart.
 func (a *Agent) SetMaintenance(serviceID string, on bool, reason string) error {
+	if err := a.changeMaintenance(serviceID, on, reason); err != nil {
+		return err
+	}
+	return a.disk.flush()
+}
+
+func (a *Agent) changeMaintenance(serviceID string, on bool, reason string) error {
 	a.edit.Lock()
 	defer a.edit.Unlock()
 	what := "node"
@@ -39,16 +46,17 @@ func (a *Agent) SetMaintenance(serviceID string, on bool, reason string) error {
 func (a *Agent) setMaintenance(c *check, on bool) error {
 	id := c.def.CheckID
 	a.mu.Lock()
-	_, was := a.checks[id]
+	old := a.checks[id]
 	a.mu.Unlock()
-	if on == was {
+	if on == (old != nil) {
 		return nil
 	}
 	var err error
 	if on {
-		err = a.disk.keepCheck(keptCheck{ServiceID: c.of, Maintenance: true, Definition: c.def})
+		k := keptCheck{ServiceID: c.of, Maintenance: true, Definition: c.def}
+		err = a.disk.put(k.entry())
 	} else {
-		err = a.disk.dropCheck(id)
+		err = a.disk.drop(nil, []string{id})
 	}
 	if err != nil {
 		return err
@@ -57,7 +65,7 @@ func (a *Agent) setMaintenance(c *check, on bool) error {
 	if on {
 		a.putCheck(c)
 	} else {
-		a.dropCheck(id)
+		a.dropCheck(old)
 	}
 	a.mu.Unlock()
 	a.wake()

@@ -54,7 +54,7 @@ func TestMaintenanceTakesOutOfUseAndOutlivesARestart(t *testing.T) {
 		must(t, a.RemoveService("web1")) // its maintenance with it
 		synctest.Wait()
 		c.expect(t, "delete _node_maintenance", "delete _service_maintenance:db", "delete web1")
-		if left := files(t, dir); len(left) > 0 {
+		if left := kept(t, dir); len(left) > 0 {
 			t.Errorf("left are %v", left)
 		}
 	})

@@ -3,11 +3,16 @@ package local
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 
 	"isthmus/api"
 )
+
+// dnsLabel is what DNS can carry of a name.
+var dnsLabel = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 
 // plan is a service on its way in, with the checks of its definition.
 type plan struct {
@@ -42,6 +47,13 @@ func (a *Agent) plan(def *api.ServiceDefinition, from origin, sidecar bool) (*pl
 // it had before stay, unless replaceChecks is set. What is registered again as it
 // is goes on as if nothing had happened.
 func (a *Agent) AddService(def api.ServiceDefinition, replaceChecks bool) error {
+	if err := a.addService(def, replaceChecks); err != nil {
+		return err
+	}
+	return a.disk.flush()
+}
+
+func (a *Agent) addService(def api.ServiceDefinition, replaceChecks bool) error {
 	a.edit.Lock()
 	defer a.edit.Unlock()
 	plans, err := a.planAll(&def, fromAPI, map[int]bool{})
@@ -50,40 +62,38 @@ func (a *Agent) AddService(def api.ServiceDefinition, replaceChecks bool) error 
 	}
 	// The sidecar comes first: without its service it goes at the next start, so
 	// that a registration cut short leaves nothing.
+	var kept []entry
 	for _, p := range slices.Backward(plans) {
-		if err := a.keepService(p); err != nil {
-			return err
-		}
+		kept = append(kept, a.newEntries(p)...)
+	}
+	if err := a.disk.put(kept...); err != nil {
+		return err
 	}
 	for _, p := range plans {
-		for _, id := range a.install(p, func(*check) bool { return replaceChecks }) {
-			if err := a.disk.dropCheck(id); err != nil {
-				return err
-			}
+		dropped := a.install(p, func(*check) bool { return replaceChecks })
+		if err := a.disk.drop(nil, dropped); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// keepService writes the files of a service and its checks, unless they are
-// there.
-func (a *Agent) keepService(p *plan) error {
+// newEntries are what is to be kept of a service and its checks, unless it is.
+func (a *Agent) newEntries(p *plan) (all []entry) {
 	a.mu.Lock()
 	old := a.services[p.service.row.ID]
 	kept := old != nil && old.origin == fromAPI && old.same(p.service)
 	a.mu.Unlock()
 	if !kept {
-		def := p.def
-		def.Check, def.Checks = api.CheckType{}, nil // they have files of their own, as has the sidecar
-		if def.Connect != nil {
-			def.Connect = new(*def.Connect)
-			def.Connect.SidecarService = nil
+		k := keptService{p.def, p.service.row.LocallyRegisteredAsSidecar}
+		k.Check, k.Checks = api.CheckType{}, nil
+		if k.Connect != nil {
+			k.Connect = new(*k.Connect)
+			k.Connect.SidecarService = nil
 		}
-		if err := a.disk.keepService(keptService{ServiceDefinition: def, Sidecar: p.service.row.LocallyRegisteredAsSidecar}); err != nil {
-			return err
-		}
+		all = append(all, k.entry())
 	}
-	return a.keepChecks(p.checks, false)
+	return append(all, a.newCheckEntries(p.checks, false)...)
 }
 
 func (s *service) same(other *service) bool {
@@ -93,6 +103,9 @@ func (s *service) same(other *service) bool {
 // install takes a service and its checks in. Of the other checks that the service
 // had, those go for which drop says so; their ids are returned.
 func (a *Agent) install(p *plan, drop func(*check) bool) (dropped []string) {
+	if name := p.service.row.Service; !dnsLabel.MatchString(name) {
+		a.log.Warn("service cannot be looked up in DNS: that takes letters, digits and - only", "service", name)
+	}
 	for _, c := range p.checks {
 		a.restore(c)
 	}
@@ -104,37 +117,55 @@ func (a *Agent) install(p *plan, drop func(*check) bool) (dropped []string) {
 		s = old
 	} else {
 		a.services[id] = s
+		delete(a.unsyncedServices, old)
+		a.unsyncedServices[s] = struct{}{}
 		a.tell(id)
 	}
-	delete(a.goneServices, id)
+	a.revive(id)
 	for _, c := range p.checks {
-		c.follow(s.row)
+		c.row = withService(c.row, s.row)
 		a.putCheck(c)
 	}
-	for checkID, c := range a.checks {
-		if c.of != id {
+	for _, c := range slices.Clone(a.checksOf[id]) {
+		if drop(c) && !slices.ContainsFunc(p.checks, func(n *check) bool { return n.def.CheckID == c.def.CheckID }) {
+			a.dropCheck(c)
+			dropped = append(dropped, c.def.CheckID)
 			continue
 		}
-		if drop(c) && !slices.ContainsFunc(p.checks, func(n *check) bool { return n.def.CheckID == checkID }) {
-			a.dropCheck(checkID)
-			dropped = append(dropped, checkID)
-			continue
-		}
-		c.follow(s.row)
+		a.follow(c, s.row)
 	}
 	a.wake()
 	return dropped
 }
 
-// follow gives a check the name and tags of its service. The caller holds
-// Agent.mu.
-func (c *check) follow(s *api.NodeService) {
-	if c.row.ServiceName == s.Service && slices.Equal(c.row.ServiceTags, s.Tags) {
-		return
+// revive notes that a service is here again. Those of its checks that are not
+// have to go by themselves now. The caller holds a.mu.
+func (a *Agent) revive(id string) {
+	was := a.goneServices[id]
+	delete(a.goneServices, id)
+	for _, checkID := range was.checks {
+		if a.checks[checkID] == nil {
+			a.goneChecks[checkID] = goneCheck{was.token, id}
+		}
 	}
-	row := *c.row
+}
+
+// follow gives a check the name and tags of its service. The caller holds a.mu.
+func (a *Agent) follow(c *check, s *api.NodeService) {
+	if row := withService(c.row, s); row != c.row {
+		c.row = row
+		a.unsyncedChecks[c] = struct{}{}
+	}
+}
+
+// withService is a check with the name and tags of its service.
+func withService(c *api.HealthCheck, s *api.NodeService) *api.HealthCheck {
+	if c.ServiceName == s.Service && slices.Equal(c.ServiceTags, s.Tags) {
+		return c
+	}
+	row := *c
 	row.ServiceName, row.ServiceTags = s.Service, s.Tags
-	c.row, c.synced = &row, false
+	return &row
 }
 
 func unknownService(id string) error {
@@ -145,41 +176,43 @@ func unknownService(id string) error {
 // defined.
 func (a *Agent) RemoveService(id string) error {
 	a.edit.Lock()
-	defer a.edit.Unlock()
-	return a.removeService(id)
+	err := a.removeService(id)
+	a.edit.Unlock()
+	if err != nil {
+		return err
+	}
+	return a.disk.flush()
 }
 
-// removeService is RemoveService for who holds a.edit.
+// removeService is RemoveService for who holds a.edit, but for the wait for the
+// disk.
 func (a *Agent) removeService(id string) error {
 	a.mu.Lock()
 	_, known := a.services[id]
 	ids := a.removedWith(id)
 	var owned []string
-	for checkID, c := range a.checks {
-		if slices.Contains(ids, c.of) {
-			owned = append(owned, checkID)
+	for _, id := range ids {
+		for _, c := range a.checksOf[id] {
+			owned = append(owned, c.def.CheckID)
 		}
 	}
 	a.mu.Unlock()
 	if !known {
 		return unknownService(id)
 	}
-	for _, id := range ids {
-		if err := a.disk.dropService(id); err != nil {
-			return err
-		}
-	}
-	for _, checkID := range owned {
-		if err := a.disk.dropCheck(checkID); err != nil {
-			return err
-		}
+	if err := a.disk.drop(ids, owned); err != nil {
+		return err
 	}
 	a.mu.Lock()
-	for _, checkID := range owned {
-		a.dropCheck(checkID)
-	}
 	for _, id := range ids {
-		a.goneServices[id] = gone{token: a.services[id].token}
+		s := a.services[id]
+		g := goneService{token: s.token}
+		for _, c := range slices.Clone(a.checksOf[id]) {
+			a.takeOut(c)
+			g.checks = append(g.checks, c.def.CheckID)
+		}
+		a.goneServices[id] = g
+		delete(a.unsyncedServices, s)
 		delete(a.services, id)
 		a.tell(id)
 	}
@@ -207,7 +240,7 @@ func (a *Agent) SetConfigured(services []api.ServiceDefinition, all []CheckDefin
 		configured[c.def.CheckID] = true
 	}
 	for _, p := range plans {
-		if err := a.disk.dropService(p.service.row.ID); err != nil {
+		if err := a.disk.drop([]string{p.service.row.ID}, nil); err != nil {
 			return err
 		}
 		a.install(p, func(c *check) bool { return c.origin == fromConfig && !configured[c.def.CheckID] })
@@ -261,8 +294,8 @@ func (a *Agent) planConfigured(services []api.ServiceDefinition, all []CheckDefi
 	return plans, singles, errors.Join(wrong...)
 }
 
-// removeUnconfigured takes out what is no longer configured, and the files of
-// what now is.
+// removeUnconfigured takes out what is no longer configured, and forgets what was
+// kept of what now is.
 func (a *Agent) removeUnconfigured(plans []*plan, configured map[string]bool) error {
 	services, stale := a.unconfigured(plans, configured)
 	for _, id := range services {
@@ -273,19 +306,17 @@ func (a *Agent) removeUnconfigured(plans []*plan, configured map[string]bool) er
 			return err
 		}
 	}
-	for _, id := range stale {
-		if err := a.disk.dropCheck(id); err != nil {
-			return err
-		}
+	if err := a.disk.drop(nil, stale); err != nil {
+		return err
 	}
-	for id := range configured {
-		if err := a.disk.dropDefinition(id); err != nil {
-			return err
-		}
+	if err := a.disk.dropDefinitions(slices.Collect(maps.Keys(configured))); err != nil {
+		return err
 	}
 	a.mu.Lock()
 	for _, id := range stale {
-		a.dropCheck(id)
+		if c := a.checks[id]; c != nil {
+			a.dropCheck(c)
+		}
 	}
 	a.mu.Unlock()
 	signal(a.changed)

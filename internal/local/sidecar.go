@@ -130,7 +130,9 @@ func (a *Agent) sidecarPort(id string, reserved map[int]bool) (int, error) {
 	a.mu.Lock()
 	old := a.services[id]
 	for _, s := range a.services {
-		taken[s.row.Port] = true
+		if low <= s.row.Port && s.row.Port <= high {
+			taken[s.row.Port] = true
+		}
 	}
 	a.mu.Unlock()
 	if old != nil && old.row.LocallyRegisteredAsSidecar {

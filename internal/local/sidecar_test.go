@@ -139,7 +139,7 @@ func TestSidecarOfAConfiguredService(t *testing.T) {
 			t.Errorf("got ports %d, %d and %d", w1, added, asks)
 		}
 	}
-	if left := files(t, a.cfg.Dir); len(left) > 0 {
+	if left := kept(t, a.cfg.Dir); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
 	configured[2].Connect = nil
@@ -175,7 +175,7 @@ func TestSidecarSurvivesARestart(t *testing.T) {
 		t.Errorf("got port %d", got)
 	}
 	must(t, a.RemoveService("w1"))
-	if left := files(t, dir); len(left) > 0 {
+	if left := kept(t, dir); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
 }
@@ -185,7 +185,7 @@ func TestSidecarWithoutItsServiceGoesAtTheStart(t *testing.T) {
 	boot := func() *Agent { return newAgent(t, newCatalog(), withSidecars, func(cfg *Config) { cfg.Dir = dir }) }
 	a := boot()
 	must(t, a.AddService(fronted("w1", api.ServiceDefinition{}), false))
-	must(t, a.disk.dropService("w1")) // as if a crash had cut the registration short
+	must(t, a.disk.drop([]string{"w1"}, nil)) // as if a crash had cut the registration short
 	a = boot()
 	must(t, a.SetConfigured([]api.ServiceDefinition{{Name: "w1"}}, nil))
 	if a.Service("w1-sidecar-proxy") == nil {
@@ -193,14 +193,14 @@ func TestSidecarWithoutItsServiceGoesAtTheStart(t *testing.T) {
 	}
 	a = boot()
 	must(t, a.SetConfigured(nil, nil))
-	if left := files(t, dir); len(a.Services()) > 0 || len(left) > 0 {
+	if left := kept(t, dir); len(a.Services()) > 0 || len(left) > 0 {
 		t.Errorf("left are %v and %v", a.Services(), left)
 	}
 }
 
 func TestSidecarThatCannotBeKeptLeavesNothing(t *testing.T) {
 	a := newAgent(t, newCatalog(), withSidecars, func(cfg *Config) { cfg.Dir = t.TempDir() })
-	must(t, os.MkdirAll(a.disk.file(servicesDir, "w1"), 0o700)) // the service itself cannot be written
+	must(t, os.Mkdir(a.disk.kept.path, 0o700)) // nothing can be written
 	if err := a.AddService(fronted("w1", api.ServiceDefinition{}), false); err == nil || len(a.Services())+len(a.Checks()) > 0 {
 		t.Errorf("got %v and the services %v", err, a.Services())
 	}

@@ -9,9 +9,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"isthmus/api"
 	"isthmus/internal/rpc"
@@ -27,7 +27,10 @@ const (
 	// configured. It grows by once itself for each doubling above.
 	smallCluster = 128
 
-	pushesAtOnce = 8   // calls on their way to the servers
+	// pushesAtOnce are the calls on their way to the servers. The protocol has no
+	// call for many services, so that this is the batch: what the leader has at
+	// the same time it writes to its log together.
+	pushesAtOnce = 64
 	checksAtOnce = 128 // in one call, so that no log entry grows without limit
 )
 
@@ -89,12 +92,28 @@ func (a *Agent) pause() time.Duration {
 func (a *Agent) nextDue(limit time.Time) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, c := range a.checks {
-		if !c.due.IsZero() && c.due.Before(limit) {
-			limit = c.due
-		}
+	for len(a.waiting) > 0 && !a.waiting[0].valid() {
+		a.waiting = a.waiting[1:]
+	}
+	if len(a.waiting) > 0 && a.waiting[0].due.Before(limit) {
+		return a.waiting[0].due
 	}
 	return limit
+}
+
+// valid tells whether the output still waits. The caller holds Agent.mu.
+func (w *waiting) valid() bool { return w.check.due.Equal(w.due) }
+
+// endWaits has the outputs pushed that have waited long enough. The caller holds
+// a.mu.
+func (a *Agent) endWaits(now time.Time) {
+	for len(a.waiting) > 0 && !now.Before(a.waiting[0].due) {
+		if w := &a.waiting[0]; w.valid() {
+			w.check.due = time.Time{}
+			a.unsyncedChecks[w.check] = struct{}{}
+		}
+		a.waiting = a.waiting[1:]
+	}
 }
 
 // syncOnce pushes what the catalog lacks. Unless it compares first, that is what
@@ -116,35 +135,49 @@ func (a *Agent) syncOnce(ctx context.Context, compare bool) (refused, err error)
 // push sends every change of services and checks.
 func (a *Agent) push(ctx context.Context) (refused, err error) {
 	calls := a.pending()
-	var g errgroup.Group
-	g.SetLimit(pushesAtOnce)
 	verdicts := make([]error, len(calls))
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	for i, call := range calls {
-		if ctx.Err() != nil {
-			break
-		}
-		g.Go(func() error {
-			err := a.send(ctx, call)
-			if err != nil && !answered(err) {
+	var started atomic.Int64
+	work := func() {
+		for ctx.Err() == nil {
+			i := int(started.Add(1)) - 1
+			if i >= len(calls) {
+				return
+			}
+			verdict, err := a.settle(ctx, calls[i])
+			if err != nil {
 				stop(err) // nobody is there: the others need not try
-				return err
 			}
-			a.done(call)
-			if api.CodeOf(err) == api.NotAllowed {
-				// Asking soon again would only be refused again.
-				a.log.Warn("catalog change is not allowed", "call", call, "err", err)
-				err = nil
-			}
-			verdicts[i] = err
-			return nil
-		})
+			verdicts[i] = verdict
+		}
 	}
-	if err := g.Wait(); err != nil {
+	var others sync.WaitGroup
+	for range min(pushesAtOnce, len(calls)) - 1 {
+		others.Go(work)
+	}
+	work() // most of the time there is one change only
+	others.Wait()
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx) // the first one; later ones may only tell of the stop
 	}
-	return errors.Join(verdicts...), ctx.Err()
+	return errors.Join(verdicts...), nil
+}
+
+// settle makes a call, and notes that it was made if somebody answered. What
+// servers refuse is the verdict.
+func (a *Agent) settle(ctx context.Context, c *call) (verdict, err error) {
+	verdict = a.send(ctx, c)
+	if verdict != nil && !answered(verdict) {
+		return nil, verdict
+	}
+	a.done(c)
+	if api.CodeOf(verdict) == api.NotAllowed {
+		// Asking soon again would only be refused again.
+		a.log.Warn("catalog change is not allowed", "call", c, "err", verdict)
+		return nil, nil
+	}
+	return verdict, nil
 }
 
 // answered tells whether an error is a server's verdict on this one request.
@@ -167,6 +200,7 @@ type call struct {
 	deregister api.Deregistration
 	service    *service // that register holds, if any
 	checks     []sent
+	along      []string // the checks that go with the service that deregister names
 }
 
 // sent is a check as it is being registered.
@@ -213,27 +247,21 @@ func (c *call) String() string {
 func (a *Agent) done(c *call) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.service != nil {
-		c.service.synced = true
-	}
+	delete(a.unsyncedServices, c.service)
 	for _, s := range c.checks {
 		if s.check.row == s.row {
-			s.check.synced, s.check.due = true, time.Time{}
+			delete(a.unsyncedChecks, s.check)
+			s.check.due = time.Time{}
 		}
 	}
 	if c.register != nil {
 		return
 	}
-	if id := c.deregister.ServiceID; id != "" {
-		delete(a.goneServices, id)
-		for checkID, g := range a.goneChecks {
-			if g.serviceID == id {
-				delete(a.goneChecks, checkID)
-			}
-		}
-		return
-	}
+	delete(a.goneServices, c.deregister.ServiceID)
 	delete(a.goneChecks, c.deregister.CheckID)
+	for _, id := range c.along {
+		delete(a.goneChecks, id)
+	}
 }
 
 // pushNode registers the node alone, when the catalog does not know it as it is.
@@ -277,32 +305,32 @@ func (a *Agent) tokenOf(serviceID string) string {
 func (a *Agent) pending() []*call {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for id, g := range a.goneChecks {
+		if whole, ok := a.goneServices[g.serviceID]; ok {
+			whole.checks = append(whole.checks, id)
+			a.goneServices[g.serviceID] = whole
+			delete(a.goneChecks, id)
+		}
+	}
 	var calls []*call
 	for id, g := range a.goneServices {
-		calls = append(calls, &call{token: g.token, deregister: api.Deregistration{
+		calls = append(calls, &call{token: g.token, along: g.checks, deregister: api.Deregistration{
 			Datacenter: a.cfg.Datacenter, Node: a.cfg.Node, ServiceID: id,
 		}})
 	}
 	for id, g := range a.goneChecks {
-		if _, whole := a.goneServices[g.serviceID]; whole && g.serviceID != "" {
-			continue // goes with its service
-		}
 		calls = append(calls, &call{token: g.token, deregister: api.Deregistration{
 			Datacenter: a.cfg.Datacenter, Node: a.cfg.Node, CheckID: id,
 		}})
 	}
+	a.endWaits(time.Now())
 	byService := map[string][]sent{}
-	now := time.Now()
-	for _, c := range a.checks {
-		if !c.synced || !c.due.IsZero() && !now.Before(c.due) {
-			byService[c.of] = append(byService[c.of], sent{c, c.row})
-		}
+	for c := range a.unsyncedChecks {
+		byService[c.of] = append(byService[c.of], sent{c, c.row})
 	}
-	for id, s := range a.services {
-		if !s.synced {
-			calls = append(calls, a.calls(s, byService[id])...)
-			delete(byService, id)
-		}
+	for s := range a.unsyncedServices {
+		calls = append(calls, a.calls(s, byService[s.row.ID])...)
+		delete(byService, s.row.ID)
 	}
 	for _, all := range byService {
 		calls = append(calls, a.calls(nil, all)...)

@@ -455,7 +455,10 @@ func converge(t *testing.T, seed uint64, dir string) {
 	t.Helper()
 	r, luck := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2)) // luck is the catalog's
 	c := newCatalog()
-	keep := func(cfg *Config) { cfg.Dir = dir }
+	keep := func(cfg *Config) {
+		cfg.Dir = dir
+		cfg.CheckUpdateInterval = time.Duration(seed) * 10 * time.Second
+	}
 	a := newAgent(t, c, keep)
 	fails := func(*rpc.Request) error {
 		if luck.IntN(3) > 0 {

@@ -16,7 +16,7 @@ import (
 func definitions(cfg *config.Settings) ([]api.ServiceDefinition, []local.CheckDefinition, error) {
 	services := make([]api.ServiceDefinition, len(cfg.Services))
 	for i := range cfg.Services {
-		def, err := serviceDefinition(&cfg.Services[i])
+		def, err := ServiceDefinition(&cfg.Services[i])
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: service %q: %w", cfg.Services[i].Source, cfg.Services[i].Name, err)
 		}
@@ -29,13 +29,20 @@ func definitions(cfg *config.Settings) ([]api.ServiceDefinition, []local.CheckDe
 	return services, checks, nil
 }
 
-func serviceDefinition(s *config.ServiceDefinition) (api.ServiceDefinition, error) {
+// ServiceDefinition is a service that a file declares, as the API takes it.
+func ServiceDefinition(s *config.ServiceDefinition) (api.ServiceDefinition, error) {
 	def := api.ServiceDefinition{
 		Kind: s.Kind, ID: s.ID, Name: s.Name, Tags: s.Tags, Address: s.Address, Port: s.Port, SocketPath: s.SocketPath,
 		Meta: s.Meta, EnableTagOverride: s.EnableTagOverride, Token: s.Token.Reveal(),
 	}
 	if s.Weights != (config.Weights{}) {
-		def.Weights = &api.Weights{Passing: s.Weights.Passing, Warning: s.Weights.Warning}
+		def.Weights = &api.Weights{Passing: 1, Warning: 1}
+		if s.Weights.Passing != nil {
+			def.Weights.Passing = *s.Weights.Passing
+		}
+		if s.Weights.Warning != nil {
+			def.Weights.Warning = *s.Weights.Warning
+		}
 	}
 	for name, a := range s.TaggedAddresses {
 		if def.TaggedAddresses == nil {
@@ -119,6 +126,7 @@ func shapedObject(object map[string]any, t reflect.Type) map[string]any {
 			checks = append(checks, more...)
 		case t == reflect.TypeFor[api.CheckType]() && name == "id":
 			out["CheckID"] = v
+		case idle(t, name):
 		case ok:
 			out[key] = shaped(v, field.Type)
 		default:
@@ -129,6 +137,14 @@ func shapedObject(object map[string]any, t reflect.Type) map[string]any {
 		out["Checks"] = checks
 	}
 	return out
+}
+
+// idle tells whether a key of a file says nothing: a check in a sidecar is the
+// sidecar's whatever it says, and is sent with its token, and a port to expose is
+// that of a path.
+func idle(t reflect.Type, name string) bool {
+	return t == reflect.TypeFor[api.CheckType]() && (name == "serviceid" || name == "token") ||
+		t == reflect.TypeFor[api.ExposeConfig]() && name == "port"
 }
 
 func checkType(c *config.CheckDefinition) api.CheckType {

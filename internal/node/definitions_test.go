@@ -1,10 +1,12 @@
 package node
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,4 +129,74 @@ func definedBy(t *testing.T, text string) ([]api.ServiceDefinition, error) {
 	}
 	services, _, err := definitions(r.Settings)
 	return services, err
+}
+
+// TestEachKeyOfADefinitionOfTheReferenceIsRead goes through all that may stand in a
+// service or a check of the reference.
+func TestEachKeyOfADefinitionOfTheReferenceIsRead(t *testing.T) {
+	recorded, err := os.ReadFile("../config/testdata/reference-keys.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for line := range strings.SplitSeq(strings.TrimSpace(string(recorded)), "\n") {
+		path, kind, _ := strings.Cut(line, " ")
+		keys := strings.Split(path, ".")
+		if len(keys) < 2 || !slices.Contains([]string{"service", "services[]", "check", "checks[]"}, keys[0]) {
+			continue
+		}
+		seen++
+		text := map[string]string{
+			"bool": "false", "int": "0", "object": "{}", "list-of-string": "[]", "list-of-object": "[]", "string": `""`,
+			"float64": "0", "list-of-int": "[]",
+		}[kind]
+		if text == "" {
+			t.Fatalf("%s: %s is a kind without a sample", path, kind)
+		}
+		if len(keys) == 2 && keys[1] == "name" {
+			continue // stands in all of them
+		}
+		for i, key := range slices.Backward(keys) {
+			name, list := strings.CutSuffix(key, "[]")
+			if list {
+				text = "[" + text + "]"
+			}
+			if i == 1 {
+				text = fmt.Sprintf(`{"name": "n", %q: %s}`, name, text)
+				continue
+			}
+			text = fmt.Sprintf("{%q: %s}", name, text)
+		}
+		for _, err := range readDefinition(t, text) {
+			for _, part := range []string{"no known key", "unknown field", "is expected", "cannot unmarshal"} {
+				if strings.Contains(err, part) {
+					t.Errorf("%s: got %s", text, err)
+				}
+			}
+		}
+	}
+	if seen < 400 {
+		t.Errorf("%d keys of definitions are recorded", seen)
+	}
+}
+
+// readDefinition yields what is wrong with the definitions in a text of settings.
+func readDefinition(t *testing.T, text string) []string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "settings.json")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.ParseFlags([]string{"-dev", "-config-file", name}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := config.Load(f)
+	if err != nil {
+		return strings.Split(err.Error(), "\n")
+	}
+	if _, _, err := definitions(r.Settings); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"runtime"
 
 	"isthmus/api"
 	"isthmus/internal/httpapi"
 	"isthmus/internal/rpc"
 	"isthmus/internal/transport"
+	"isthmus/internal/watches"
 )
 
 // newHTTP makes the HTTP front, which asks caller, and listens for it.
@@ -20,8 +22,8 @@ func (n *Node) newHTTP(caller rpc.Caller) ([]part, error) {
 		Federated: n.cfg.Connect.EnableMeshGatewayWANFederation,
 		Leave:     n.Leave, Reload: n.reloadAsked, Stats: n.stats, Settings: n.shown(), Monitor: n.opts.Logs.Follow,
 		MaxValueSize: n.cfg.Limits.KVMaxValueSize, ResponseHeaders: n.cfg.HTTPConfig.ResponseHeaders,
-		Coord:       n.shownCoordinate,
-		EnableDebug: n.cfg.EnableDebug, Pretty: n.cfg.DevMode, Log: n.log.With("component", "http"),
+		Coord: n.shownCoordinate, TranslateWAN: n.cfg.TranslateWANAddrs,
+		EnableDebug: n.cfg.EnableDebug, AllowUnprintable: n.cfg.AllowUnprintable, Pretty: n.cfg.DevMode, Log: n.log.With("component", "http"),
 	}
 	if n.server != nil && n.server.wan != nil {
 		cfg.WAN = n.server.wan
@@ -34,7 +36,11 @@ func (n *Node) newHTTP(caller rpc.Caller) ([]part, error) {
 		cfg.Metrics = n.opts.Metrics
 	}
 	front := httpapi.New(cfg)
-	var parts []part
+	var err error
+	if n.watches, err = watches.New(front, n.cfg.Watches, n.log.With("component", "watches")); err != nil {
+		return nil, err //nolint:wrapcheck // names the watch
+	}
+	parts := []part{{"watches", n.watches.Run}}
 	listen := func(name string, addrs []string, serve httpapi.ServeConfig) error {
 		for _, addr := range addrs {
 			ln, err := net.Listen("tcp", addr) //nolint:noctx // bound to the node, not to a request
@@ -47,12 +53,12 @@ func (n *Node) newHTTP(caller rpc.Caller) ([]part, error) {
 		}
 		return nil
 	}
-	serve := httpapi.ServeConfig{MaxConnsPerClient: n.cfg.Limits.HTTPMaxConnsPerClient, Log: cfg.Log}
+	n.httpConns.Store(int64(n.cfg.Limits.HTTPMaxConnsPerClient))
+	serve := httpapi.ServeConfig{MaxConnsPerClient: func() int { return int(n.httpConns.Load()) }, Log: cfg.Log}
 	if err := listen("HTTP", n.cfg.Listen.HTTP, serve); err != nil {
 		return nil, err
 	}
 	if len(n.cfg.Listen.HTTPS) > 0 {
-		var err error
 		if n.https, err = transport.NewTLS(n.tlsConfig(n.cfg, n.cfg.TLS.HTTPS)); err != nil {
 			return nil, fmt.Errorf("tls.https: %w", err)
 		}
@@ -80,13 +86,20 @@ func (n *Node) servers() []httpapi.Peer {
 // stats are figures of the parts, by name.
 func (n *Node) stats() map[string]map[string]string {
 	out := map[string]map[string]string{
-		"build":    {"version": api.Version, "compatible_with": api.Compat},
+		"build": {"version": api.Version, "compatible_with": api.Compat},
+		"agent": n.agentStats(),
+		"runtime": {
+			"arch": runtime.GOARCH, "os": runtime.GOOS, "version": runtime.Version(),
+			"cpu_count": fmt.Sprint(runtime.NumCPU()), "goroutines": fmt.Sprint(runtime.NumGoroutine()),
+			"max_procs": fmt.Sprint(runtime.GOMAXPROCS(0)),
+		},
 		"serf_lan": n.lan.Stats(),
-		"consul":   {"server": fmt.Sprint(n.cfg.Server), "known_servers": fmt.Sprint(len(n.router.Servers(n.cfg.Datacenter)))},
+		"consul":   {"acl": "disabled", "server": fmt.Sprint(n.cfg.Server), "known_servers": fmt.Sprint(len(n.router.Servers(n.cfg.Datacenter)))},
 	}
 	if n.server != nil {
 		out["raft"] = n.server.log.Stats()
 		addr, _ := n.server.log.Leader()
+		out["consul"]["bootstrap"] = fmt.Sprint(n.cfg.Bootstrap)
 		out["consul"]["leader"] = fmt.Sprint(n.server.log.IsLeader())
 		out["consul"]["leader_addr"] = addr
 		out["consul"]["known_datacenters"] = fmt.Sprint(len(n.router.Datacenters()))
@@ -95,6 +108,18 @@ func (n *Node) stats() map[string]map[string]string {
 		}
 	}
 	return out
+}
+
+// agentStats counts the services and checks of this node.
+func (n *Node) agentStats() map[string]string {
+	checks, kinds := n.local.Checks(), map[string]int{}
+	for _, c := range checks {
+		kinds[c.Type]++
+	}
+	return map[string]string{
+		"services": fmt.Sprint(len(n.local.Services())), "checks": fmt.Sprint(len(checks)),
+		"check_monitors": fmt.Sprint(kinds["script"]), "check_ttls": fmt.Sprint(kinds["ttl"]),
+	}
 }
 
 // shown is what /v1/agent/self tells of the settings, under the names that

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"isthmus/api"
+	"isthmus/internal/config"
 	"isthmus/internal/gossip"
 	"isthmus/internal/server"
 )
@@ -27,13 +28,13 @@ func splitList(s string) iter.Seq[string] {
 func (n *Node) tags() map[string]string {
 	t := map[string]string{
 		"role": "node", "dc": n.cfg.Datacenter, "segment": "", "id": n.id,
-		"vsn": "2", "vsn_min": "2", "vsn_max": "3", "build": api.Compat + ":", "acls": "0",
+		"vsn": "2", "vsn_min": "2", "vsn_max": "3", "build": api.Compat + ":",
 	}
 	if !n.cfg.Server {
 		return t
 	}
 	t["role"] = "consul"
-	t["raft_vsn"] = "3"
+	t["raft_vsn"], t["acls"] = "3", "0"
 	t["port"] = strconv.Itoa(n.cfg.Ports.Server)
 	t["ft_fs"], t["ft_si"] = "1", "1"
 	if n.cfg.Bootstrap {
@@ -66,6 +67,7 @@ func (n *Node) newLAN() ([]part, error) {
 	n.lan, err = gossip.New(gossip.Config{
 		Name: n.cfg.NodeName, Tags: tags, Net: listener, AdvertiseAddr: n.cfg.AdvertiseAddr, AdvertisePort: listener.Port(),
 		Keyring:     n.keyring(),
+		Allowed:     config.Networks(n.cfg.SerfLANAllowedCIDRs),
 		AcceptPlain: !n.cfg.EncryptVerifyIncoming, SendPlain: !n.cfg.EncryptVerifyOutgoing, SnapshotPath: snapshot, RejoinAfterLeave: n.cfg.RejoinAfterLeave, ReconnectTimeout: n.cfg.ReconnectTimeout,
 		GossipInterval: g.GossipInterval, GossipNodes: g.GossipNodes, ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout,
 		SuspicionMult: g.SuspicionMult, RetransmitMult: g.RetransmitMult,
@@ -118,6 +120,7 @@ func (n *Node) lanEvent(e gossip.Event) {
 		switch e.Kind {
 		case gossip.EventJoin, gossip.EventUpdate, gossip.EventFailed:
 			n.router.AddServer(info)
+			n.joinOnce.Do(func() { close(n.joined) })
 		case gossip.EventLeave, gossip.EventReap:
 			n.router.RemoveServer(info)
 		case gossip.EventUser:

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"isthmus/api"
@@ -23,6 +23,7 @@ import (
 	"isthmus/internal/server"
 	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
+	"isthmus/internal/watches"
 	"isthmus/internal/wire"
 	"isthmus/internal/xds"
 )
@@ -44,18 +45,27 @@ type Node struct {
 	id   string
 	lock *os.File // nil without a data directory
 
-	tls    *transport.TLS
-	https  *transport.TLS // nil unless HTTPS is served
-	grpc   *transport.TLS // nil unless gRPC is served with TLS
-	xds    *xds.Server    // nil unless gRPC is served
-	dns    *dns.Front     // nil unless DNS is served
-	dialer transport.Dialer
-	pool   *rpc.Pool
-	router *rpc.Router
-	lan    *gossip.Pool
-	caller rpc.Caller // whoever answers for the datacenter
-	local  *local.Agent
-	server *serverParts // nil on clients
+	tls     *transport.TLS
+	https   *transport.TLS // nil unless HTTPS is served
+	watches *watches.Runner
+	grpc    *transport.TLS // nil unless gRPC is served with TLS
+	xds     *xds.Server    // nil unless gRPC is served
+	dns     *dns.Front     // nil unless DNS is served
+	dialer  transport.Dialer
+	pool    *rpc.Pool
+	router  *rpc.Router
+	lan     *gossip.Pool
+	caller  rpc.Caller // whoever answers for the datacenter
+	local   *local.Agent
+	server  *serverParts // nil on clients
+
+	reloading sync.Mutex
+	httpConns atomic.Int64 // connections to the HTTP API for each address
+	rate      rate         // of what clients ask servers
+
+	systemd  *systemd
+	joined   chan struct{} // closed when a server is heard of
+	joinOnce sync.Once
 
 	stages stages
 	left   sync.Once
@@ -65,7 +75,11 @@ type Node struct {
 // New builds a node. It listens already, so that an address in use is told at
 // once, but nothing runs before Run, which must be called to let go of it all.
 func New(opts Options) (*Node, error) {
-	n := &Node{opts: opts, cfg: opts.Settings, log: opts.Logs.Logger(), leave: make(chan struct{})}
+	log := opts.Logs.Logger()
+	n := &Node{
+		opts: opts, cfg: opts.Settings, log: log, systemd: newSystemd(log.With("component", "systemd")),
+		joined: make(chan struct{}), leave: make(chan struct{}),
+	}
 	if err := n.build(); err != nil {
 		if n.lock != nil {
 			_ = n.lock.Close()
@@ -95,8 +109,12 @@ func (n *Node) build() error {
 	}
 	n.pool = rpc.NewPool(n.dialer, n.cfg.Limits.RPCClientTimeout, n.log.With("component", "rpc"))
 	n.router = rpc.NewRouter(n.cfg.Datacenter, n.pool, n.log.With("component", "router"))
-	n.caller = rpc.Keep(n.router.To(n.cfg.Datacenter), n.cfg.Performance.RPCHoldTimeout)
+	n.rate.set(n.cfg.Limits.RPCRate, n.cfg.Limits.RPCMaxBurst)
+	n.caller = limited{rpc.Keep(n.router.To(n.cfg.Datacenter), n.cfg.Performance.RPCHoldTimeout), &n.rate}
 	cluster = append(cluster, part{"rpc pool", n.pool.Run}, part{"router", n.router.Run})
+	if n.opts.Metrics != nil {
+		storage = append(storage, part{"metrics", n.opts.Metrics.Run}, part{"measurements", n.measure})
+	}
 	if n.cfg.Server {
 		if n.server, err = n.newServer(direct, wan); err != nil {
 			return err
@@ -118,8 +136,10 @@ func (n *Node) build() error {
 		rpc.CacheOf(wire.FederationGateways, "federation-state-list-mesh-gateways"),
 		rpc.CacheOf(wire.CARoots, "connect-ca-root"),
 		rpc.CacheOf(wire.HealthServiceNodes, "health-services"))
-	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run},
-		part{"coordinate", n.sendCoordinate})
+	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run})
+	if !n.cfg.DisableCoordinates {
+		services = append(services, part{"coordinate", n.sendCoordinate})
+	}
 	proxies, err := n.newXDS()
 	if err != nil {
 		return err
@@ -132,7 +152,7 @@ func (n *Node) build() error {
 	if err != nil {
 		return err
 	}
-	fronts = slices.Concat(fronts, front, proxies, names)
+	fronts = slices.Concat(fronts, front, proxies, names, []part{{"service manager", n.tellSystemd}})
 	n.stages = stages{storage, cluster, services, fronts}
 	return nil
 }
@@ -194,7 +214,7 @@ func (n *Node) loadTLS(cfg *config.Settings) (*transport.TLS, error) {
 func (n *Node) newLocal() (*local.Agent, error) {
 	a, err := local.New(local.Config{
 		Node: n.cfg.NodeName, NodeID: n.id, Datacenter: n.cfg.Datacenter, Address: n.cfg.AdvertiseAddr,
-		TaggedAddresses: n.taggedAddresses(), Meta: n.meta(n.cfg), Caller: n.caller, Dir: n.cfg.DataDir,
+		TaggedAddresses: n.cfg.TaggedAddresses, Meta: n.meta(n.cfg), Caller: n.caller, Dir: n.cfg.DataDir,
 		NumNodes: n.lan.NumNodes, CheckUpdateInterval: n.cfg.CheckUpdateInterval, DiscardOutput: n.cfg.DiscardCheckOutput,
 		MaxCheckOutput: n.cfg.CheckOutputMaxSize, Scripts: scripts(n.cfg), CheckTLS: n.checkTLS(),
 		Sidecars: local.Sidecars{MinPort: n.cfg.Ports.SidecarMin, MaxPort: n.cfg.Ports.SidecarMax, Bare: !n.cfg.Connect.SidecarInherit},
@@ -233,21 +253,6 @@ func (n *Node) checkTLS() func() *tls.Config {
 	return n.tls.Probe
 }
 
-// taggedAddresses are the node's addresses by purpose.
-func (n *Node) taggedAddresses() map[string]string {
-	out := map[string]string{"lan": n.cfg.AdvertiseAddr, "wan": n.cfg.AdvertiseAddrWAN}
-	for name, addr := range map[string]string{"lan": n.cfg.AdvertiseAddr, "wan": n.cfg.AdvertiseAddrWAN} {
-		switch ip := net.ParseIP(addr); {
-		case ip == nil:
-		case ip.To4() != nil:
-			out[name+"_ipv4"] = addr
-		default:
-			out[name+"_ipv6"] = addr
-		}
-	}
-	return out
-}
-
 // meta is what the catalog keeps of the node: what is set, and what the protocol
 // adds.
 func (n *Node) meta(cfg *config.Settings) map[string]string {
@@ -273,10 +278,14 @@ func (n *Node) Run(ctx context.Context) error {
 	return n.stages.run(ctx)
 }
 
+// tellSystemd tells the service manager how far this node is.
+func (n *Node) tellSystemd(ctx context.Context) error { return n.systemd.run(ctx, n.serves) }
+
 // Leave tells the others that this node goes for good, and ends Run.
 func (n *Node) Leave(ctx context.Context) error {
 	var err error
 	n.left.Do(func() {
+		n.systemd.stopping()
 		if n.server != nil {
 			err = n.server.leave(ctx)
 		}
@@ -298,71 +307,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-t.C:
 		return true
 	}
-}
-
-// Reload takes over what may change while running: certificates, services and
-// checks, the log level and node meta. Nothing is changed when anything is wrong.
-func (n *Node) Reload(cfg *config.Settings) error {
-	services, checks, err := definitions(cfg)
-	if err != nil {
-		return err
-	}
-	level, ok := telemetry.Level(cfg.LogLevel)
-	if !ok {
-		return fmt.Errorf("log_level %q is not known", cfg.LogLevel)
-	}
-	// What can fail comes first, and what takes over last.
-	if _, err := n.loadTLS(cfg); err != nil {
-		return err
-	}
-	for _, f := range n.fronts(cfg) {
-		if _, err := transport.NewTLS(n.tlsConfig(cfg, f.settings)); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	if err := n.local.SetConfigured(services, checks); err != nil {
-		return fmt.Errorf("services in configuration files: %w", err)
-	}
-	if err := n.tls.Reload(n.tlsConfig(cfg, cfg.TLS.InternalRPC)); err != nil {
-		return fmt.Errorf("tls.internal_rpc: %w", err)
-	}
-	for _, f := range n.fronts(cfg) {
-		if err := f.tls.Reload(n.tlsConfig(cfg, f.settings)); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	n.local.SetNode(n.taggedAddresses(), n.meta(cfg))
-	if n.dns != nil {
-		n.dns.Set(dnsSettings(cfg))
-	}
-	n.opts.Logs.SetLevel(level)
-	n.log.Info("settings reloaded")
-	return nil
-}
-
-// tlsFront is a front with TLS.
-type tlsFront struct {
-	name     string
-	tls      *transport.TLS
-	settings config.TLSListener
-}
-
-// fronts are those that are served with TLS, with their settings in cfg.
-func (n *Node) fronts(cfg *config.Settings) []tlsFront {
-	all := []tlsFront{{"tls.https", n.https, cfg.TLS.HTTPS}, {"tls.grpc", n.grpc, cfg.TLS.GRPC}}
-	return slices.DeleteFunc(all, func(f tlsFront) bool { return f.tls == nil })
-}
-
-// reloadAsked is a reload that came over HTTP.
-func (n *Node) reloadAsked() error {
-	if n.opts.Reload == nil {
-		return errors.New("this node has no settings to read anew")
-	}
-	cfg, err := n.opts.Reload()
-	if err != nil {
-		return err
-	}
-	return n.Reload(cfg)
 }
 
 // snapshotFile is where gossip remembers a pool's members.

@@ -17,6 +17,7 @@ import (
 	"isthmus/internal/rpc"
 	"isthmus/internal/server"
 	"isthmus/internal/state"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/transport"
 )
 
@@ -25,6 +26,7 @@ type serverParts struct {
 	node    *Node
 	server  *server.Server
 	log     *consensus.Log
+	mux     *transport.Mux
 	wan     *gossip.Pool // nil when the WAN pool is off
 	wanPort int
 	flood   chan struct{} // wakes the flood of LAN servers into the WAN
@@ -62,7 +64,7 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		},
 		Heartbeat: heartbeat, Election: election, LeaderLease: lease,
 		SnapshotThreshold: uint64(n.cfg.RaftSnapshotThreshold), SnapshotInterval: n.cfg.RaftSnapshotInterval, //nolint:gosec // checked by config
-		TrailingLogs: uint64(n.cfg.RaftTrailingLogs), Log: n.log.With("component", "raft"), FSM: st, //nolint:gosec // checked by config
+		TrailingLogs: uint64(n.cfg.RaftTrailingLogs), Log: n.log.With("component", "raft"), FSM: server.Measured(st, n.cfg.Datacenter), //nolint:gosec // checked by config
 		Lead: func(ctx context.Context) error { return s.server.Lead(ctx) },
 	})
 	if err != nil {
@@ -84,16 +86,18 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		Members: func() []gossip.Member { return n.lan.Members() }, Log: n.log.With("component", "server"),
 	}, st, s.log, n.router, locator)
 
-	mux := &transport.Mux{
+	s.mux = &transport.Mux{
 		TLS: n.tls, HandshakeTimeout: n.cfg.Limits.RPCHandshakeTimeout, MaxConnsPerClient: n.cfg.Limits.RPCMaxConnsPerClient,
 		Log: n.log.With("component", "mux"),
 	}
+	mux := s.mux
 	answer := &rpc.Server{Handlers: s.server.Handlers(), Log: n.log.With("component", "rpc")}
 	mux.Handle(transport.RPCMulti, answer.ServeMulti)
 	mux.Handle(transport.RPCSingle, answer.ServeSingle)
 	streams := rpc.NewGRPCServer()
 	mux.Handle(transport.GRPC, streams.ServeConn)
 	mux.Handle(transport.Raft, func(ctx context.Context, conn net.Conn) {
+		telemetry.RPCRaft.Count()
 		kept := keep(conn)
 		select {
 		case raftConns <- kept:
@@ -108,7 +112,7 @@ func (n *Node) newServer(direct *transport.Direct, wan *wide) (*serverParts, err
 		{"LAN rejoin", s.rejoin},
 	}
 	// It stops before the port does, so that its clients move on without an error.
-	s.services = []part{{"gRPC", streams.Run}}
+	s.services = []part{{"gRPC", streams.Run}, {"measurements", s.server.Measure}}
 	if dir != "" {
 		s.storage = append(s.storage, part{"rejoin age", n.keepAge})
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"isthmus/internal/cloudjoin"
+	"isthmus/internal/config"
 	"isthmus/internal/federation"
 	"isthmus/internal/gossip"
 	"isthmus/internal/rpc"
@@ -130,6 +131,7 @@ func (s *serverParts) wanConfig(listener *gossip.Net) (gossip.Config, error) {
 	return gossip.Config{
 		Name: n.cfg.NodeName + "." + n.cfg.Datacenter, Tags: tags, Net: listener, WAN: true,
 		AdvertiseAddr: n.cfg.AdvertiseAddrWAN, AdvertisePort: listener.Port(), Keyring: n.keyring(),
+		Allowed:     config.Networks(n.cfg.SerfWANAllowedCIDRs),
 		AcceptPlain: !n.cfg.EncryptVerifyIncoming, SendPlain: !n.cfg.EncryptVerifyOutgoing,
 		SnapshotPath: snapshot, RejoinAfterLeave: n.cfg.RejoinAfterLeave, ReconnectTimeout: n.cfg.ReconnectTimeoutWAN,
 		GossipInterval: g.GossipInterval, GossipNodes: g.GossipNodes, ProbeInterval: g.ProbeInterval, ProbeTimeout: g.ProbeTimeout,

@@ -11,15 +11,18 @@ import (
 	"isthmus/internal/cli"
 	"isthmus/internal/config"
 	"isthmus/internal/httpapi"
+	"isthmus/internal/telemetry"
 )
 
 var update = flag.Bool("update", false, "write the generated documents instead of comparing them")
 
 // documents are the generated ones and what writes them.
 var documents = map[string]func(io.Writer) error{
-	"docs/cli.md":    cli.Docs,
-	"docs/config.md": config.Docs,
-	"docs/http.md":   httpapi.Docs,
+	"docs/cli.md":       cli.Docs,
+	"docs/config.md":    config.Docs,
+	"docs/http.md":      httpapi.Docs,
+	"docs/metrics.md":   telemetry.Docs,
+	"docs/openapi.json": httpapi.OpenAPI,
 }
 
 func TestGeneratedDocumentsAreCurrent(t *testing.T) {

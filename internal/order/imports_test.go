@@ -17,7 +17,7 @@ var order = strings.Fields(`
 	internal/acl internal/chain internal/ca internal/state
 	internal/checks internal/local internal/mesh internal/xds internal/proxy internal/federation
 	internal/server internal/dns internal/httpapi
-	internal/node internal/cli
+	internal/watches internal/node internal/cli
 	cmd/isthmus
 `)
 
@@ -31,10 +31,10 @@ var libraries = map[string]string{
 	"github.com/envoyproxy/go-control-plane/envoy": "internal/xds internal/cli", // cli: bootstrap of Envoy
 	"google.golang.org/grpc":                       "internal/rpc internal/xds internal/node internal/checks",
 	"google.golang.org/protobuf":                   "internal/xds",
-	"github.com/hashicorp/consul/api":              "internal/cli",
+	"github.com/hashicorp/consul/api":              "internal/cli internal/watches",
 	"github.com/hashicorp/go-bexpr":                "internal/filter",
-	"github.com/hashicorp/go-discover":             "internal/cloudjoin", // and with it all cloud providers
-	"github.com/hashicorp/go-hclog":                "internal/consensus",
+	"github.com/hashicorp/go-discover":             "internal/cloudjoin",                  // and with it all cloud providers
+	"github.com/hashicorp/go-hclog":                "internal/consensus internal/watches", // watches: the client's package logs with it
 	"github.com/hashicorp/go-metrics":              "internal/telemetry",
 	"github.com/hashicorp/go-msgpack/v2":           "internal/rpc",
 	"github.com/hashicorp/go-sockaddr":             "internal/config internal/cli",

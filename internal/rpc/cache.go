@@ -162,7 +162,7 @@ func (c *Cache) Call(ctx context.Context, r *Request) (Meta, error) {
 			return fresh, err
 		}
 	}
-	telemetry.Count([]string{metricCache, kind.name, outcome(waited, &r.Header)})
+	telemetry.CacheOutcome.Count(kind.name, outcome(waited, &r.Header))
 	kind.fill(r.Out, got.answer)
 	return meta, nil
 }
@@ -180,21 +180,11 @@ func outcome(waited bool, h *Header) string {
 
 // bypass asks anew for a caller whom no entry can serve.
 func (c *Cache) bypass(ctx context.Context, r *Request) (Meta, error) {
-	telemetry.Count(metricCacheBypass)
+	telemetry.CacheBypass.Count()
 	meta, err := c.next.Call(ctx, r)
 	meta.Cached = err == nil
 	return meta, err
 }
-
-const metricCache = "cache"
-
-var (
-	metricCacheBypass = []string{metricCache, "bypass"}
-	metricCacheGood   = []string{metricCache, "fetch_success"}
-	metricCacheBad    = []string{metricCache, "fetch_error"}
-	metricCacheExpire = []string{metricCache, "evict_expired"}
-	metricCacheCount  = []string{metricCache, "entries_count"}
-)
 
 // entry finds the entry of a request or makes it. It returns nil after Run.
 func (c *Cache) entry(kind CacheType, r *Request) (e *entry, made bool, err error) {
@@ -283,11 +273,12 @@ func (c *Cache) keep(ctx context.Context, e *entry) {
 	}
 	e.kind.watch(ctx, c.next, e.header, e.in, func(answer any, meta Meta, err error) bool {
 		if err == nil {
-			telemetry.Count(metricCacheGood)
+			telemetry.CacheGood.Count("false")
+			telemetry.CacheFetched.Count(e.kind.name, "false")
 			c.refresh(e, answer, meta)
 			return true
 		}
-		telemetry.Count(metricCacheBad)
+		telemetry.CacheBad.Count()
 		first, kept := c.fail(e, err)
 		if first && kept {
 			c.log.Warn("cached answer is not kept up to date", "type", e.kind.name, "datacenter", e.header.Datacenter, "err", err)
@@ -344,7 +335,7 @@ func (e *entry) notify() {
 }
 
 // count tells how many entries there are. The mutex is held.
-func (c *Cache) count() { telemetry.Gauge(metricCacheCount, float64(len(c.entries))) }
+func (c *Cache) count() { telemetry.CacheEntries.Set(float64(len(c.entries))) }
 
 // oldest is the first entry of a list, or nil.
 func oldest(l *list.List) *entry {
@@ -367,7 +358,7 @@ func (c *Cache) expire() time.Duration {
 		if left := c.lifetime - time.Since(e.asked); left > 0 {
 			return left
 		}
-		telemetry.Count(metricCacheExpire)
+		telemetry.CacheExpire.Count()
 		c.drop(e)
 	}
 }

@@ -17,16 +17,16 @@ type grpcStats struct {
 	conns, streams atomic.Int64
 }
 
-// byServerType says that these are calls between agents.
-var byServerType = telemetry.Label{Name: "server_type", Value: "internal"}
+// serverType says that these are calls between agents.
+const serverType = "internal"
 
 func (g *grpcStats) count(of string) {
-	telemetry.Count([]string{"grpc", g.side, of, "count"}, byServerType)
+	telemetry.GRPCCounts.Count(g.side, of, serverType)
 }
 
 // gauge changes a number that goes up and down.
 func (g *grpcStats) gauge(of string, n *atomic.Int64, by int64) {
-	telemetry.Gauge([]string{"grpc", g.side, of}, float64(n.Add(by)), byServerType)
+	telemetry.GRPCGauges.Set(float64(n.Add(by)), g.side, of, serverType)
 }
 
 // TagRPC implements stats.Handler.

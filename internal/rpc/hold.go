@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"isthmus/api"
+	"isthmus/internal/telemetry"
 )
 
 // Hold repeats try for as long as a call fails in a way that passes: no leader is
@@ -48,5 +49,10 @@ type keeper struct {
 
 // Call implements Caller.
 func (k keeper) Call(ctx context.Context, r *Request) (Meta, error) {
-	return Hold(ctx, k.hold, r, func() (Meta, error) { return k.Caller.Call(ctx, r) })
+	telemetry.ClientRPC.Count()
+	meta, err := Hold(ctx, k.hold, r, func() (Meta, error) { return k.Caller.Call(ctx, r) })
+	if err != nil {
+		telemetry.ClientRPCFailed.Count()
+	}
+	return meta, err
 }

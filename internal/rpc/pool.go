@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -57,7 +58,7 @@ type Silent interface {
 type Pool struct {
 	dialer  transport.Dialer
 	log     *slog.Logger
-	timeout time.Duration // of a call that does not wait for a change
+	timeout atomic.Int64 // of a call that does not wait for a change, a time.Duration
 
 	mu    sync.Mutex
 	links map[transport.Target]*link
@@ -67,8 +68,15 @@ type Pool struct {
 // NewPool returns a pool over a dialer. timeout limits a call that does not wait
 // for a change.
 func NewPool(dialer transport.Dialer, timeout time.Duration, log *slog.Logger) *Pool {
-	return &Pool{dialer: dialer, log: log, timeout: timeout, links: map[transport.Target]*link{}}
+	p := &Pool{dialer: dialer, log: log, links: map[transport.Target]*link{}}
+	p.SetTimeout(timeout)
+	return p
 }
+
+// SetTimeout changes the limit of the calls to come that do not wait for a change.
+func (p *Pool) SetTimeout(timeout time.Duration) { p.timeout.Store(int64(timeout)) }
+
+func (p *Pool) callTimeout() time.Duration { return time.Duration(p.timeout.Load()) }
 
 // To returns the caller that asks one server.
 func (p *Pool) To(t transport.Target) Caller { return target{p, t} }
@@ -84,7 +92,7 @@ type target struct {
 func (t target) Call(ctx context.Context, r *Request) (Meta, error) {
 	meta, kept, err := t.pool.call(ctx, t.to, r, patience)
 	if kept && err != nil && ctx.Err() == nil && repeatable(r, err) {
-		meta, _, err = t.pool.call(ctx, t.to, r, t.pool.timeout)
+		meta, _, err = t.pool.call(ctx, t.to, r, t.pool.callTimeout())
 	}
 	return meta, err
 }
@@ -139,14 +147,14 @@ func (p *Pool) call(ctx context.Context, to transport.Target, r *Request, patien
 // and the time of a call that waits for nothing.
 func (p *Pool) limit(r *Request) time.Duration {
 	if r.Header.MinIndex == 0 {
-		return p.timeout
+		return p.callTimeout()
 	}
 	wait := r.Header.MaxWait
 	if wait <= 0 {
 		wait = DefaultWait
 	}
 	wait = min(wait, MaxWait)
-	return wait + wait/JitterFraction + p.timeout
+	return wait + wait/JitterFraction + p.callTimeout()
 }
 
 // Waits of blocking reads (rpc-facts §7).

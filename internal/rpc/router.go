@@ -189,7 +189,7 @@ func (t route) Call(ctx context.Context, req *Request) (Meta, error) {
 		list = t.router.leaderFirst(t.datacenter, list)
 	}
 	if t.datacenter != t.router.own {
-		telemetry.Count([]string{"rpc", "cross-dc"}, telemetry.Label{Name: "datacenter", Value: t.datacenter})
+		telemetry.RPCCrossDC.Count(t.datacenter)
 	}
 	var failures []error
 	for _, s := range list {

@@ -31,7 +31,7 @@ type Server struct {
 
 // ServeMulti answers a connection that carries many streams.
 func (s *Server) ServeMulti(ctx context.Context, conn net.Conn) {
-	telemetry.Count(metricAccept)
+	telemetry.RPCAccept.Count()
 	session, err := yamux.Server(conn, yamuxConfig())
 	if err != nil {
 		s.Log.Error("no session", "err", err)
@@ -79,14 +79,6 @@ type serverConn struct {
 	handlers *Handlers
 	in, out  []byte // reused between requests
 }
-
-// Metrics of answering, under the names that dashboards know.
-var (
-	metricAccept  = []string{"rpc", "accept_conn"}
-	metricRequest = []string{"rpc", "request"}
-	metricError   = []string{"rpc", "request_error"}
-	metricQuery   = []string{"rpc", "query"}
-)
 
 // keepBuffer is the largest buffer that stays with an idle stream.
 const keepBuffer = 64 << 10
@@ -139,9 +131,9 @@ func (c *serverConn) call(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	var meta Meta
-	telemetry.Count(metricRequest)
+	telemetry.RPCRequest.Count()
 	if !h.desc.Write {
-		telemetry.Count(metricQuery)
+		telemetry.RPCQuery.Count()
 	}
 	if r.Header.MinIndex > 0 {
 		meta, err = c.park(ctx, h, &r)
@@ -149,7 +141,7 @@ func (c *serverConn) call(ctx context.Context, name string) ([]byte, error) {
 		meta, err = h.serve(ctx, &r)
 	}
 	if err != nil {
-		telemetry.Count(metricError)
+		telemetry.RPCError.Count()
 		return nil, err
 	}
 	return encodeReply(nil, h.desc, &meta, r.Out)

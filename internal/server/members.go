@@ -13,6 +13,7 @@ import (
 	"isthmus/internal/consensus"
 	"isthmus/internal/gossip"
 	"isthmus/internal/state"
+	"isthmus/internal/telemetry"
 )
 
 // reconcileEvery is how often a leader compares everything, whether or not it was
@@ -51,11 +52,13 @@ func (s *Server) reconcileMembers(ctx context.Context) error {
 // reconcile makes one comparison. It stops at the first error: the next one
 // begins anew.
 func (s *Server) reconcile(ctx context.Context) error {
+	defer telemetry.LeaderReconcile.Since(time.Now())
 	known := map[string]bool{}
 	members := s.cfg.Members()
 	for i := range members {
 		m := &members[i]
 		known[m.Name] = true
+		begin := time.Now()
 		var err error
 		switch m.Status {
 		case gossip.StatusAlive, gossip.StatusLeaving:
@@ -66,6 +69,7 @@ func (s *Server) reconcile(ctx context.Context) error {
 			err = s.memberLeft(ctx, m.Name, m.Tags["id"])
 		case gossip.StatusNone:
 		}
+		telemetry.LeaderReconcileMember.Since(begin)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"isthmus/internal/gossip"
 	"isthmus/internal/rpc"
 	"isthmus/internal/state"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/wire"
 )
 
@@ -125,6 +126,7 @@ func (s *Server) Handlers() *rpc.Handlers { return s.handlers }
 
 // Call implements rpc.Caller for the fronts of this process.
 func (s *Server) Call(ctx context.Context, r *rpc.Request) (rpc.Meta, error) {
+	telemetry.ClientRPC.Count()
 	return s.handlers.Call(ctx, r) //nolint:wrapcheck // the pipeline's own errors
 }
 

@@ -12,6 +12,7 @@ import (
 	"isthmus/internal/federation"
 	"isthmus/internal/rpc"
 	"isthmus/internal/state"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/wire"
 )
 
@@ -44,13 +45,16 @@ func (s *Server) tasks() []task {
 // Lead runs while this server leads (consensus.Config.Lead). It returns when ctx
 // is done and every task has ended.
 func (s *Server) Lead(ctx context.Context) error {
+	begin := time.Now()
 	if err := s.log.Barrier(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // leadership ended first
 		}
 		return fmt.Errorf("apply what earlier leaders committed: %w", err)
 	}
+	telemetry.LeaderBarrier.Since(begin)
 	s.ready.Store(true)
+	s.measureLog()
 	defer s.ready.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
 	for _, t := range s.tasks() {

@@ -76,7 +76,7 @@ type CAResult struct {
 
 // CAApply changes the authority.
 var CAApply = Command[CARequest, CAResult]{
-	ID: 13, Name: "connect-ca",
+	ID: 13, Name: "connect-ca", Op: func(in *CARequest) string { return in.Op },
 	Apply: func(w *store.WriteTx, in *CARequest) (CAResult, error) {
 		switch in.Op {
 		case CASetRoots:

@@ -11,7 +11,8 @@ import (
 type Command[In, Out any] struct {
 	ID    byte
 	Name  string
-	Bare  bool // In stands in the log alone, without the fields that all requests have
+	Bare  bool                // In stands in the log alone, without the fields that all requests have
+	Op    func(in *In) string // which of several things it does; nil where it is but one
 	Apply func(w *store.WriteTx, in *In) (Out, error)
 }
 
@@ -34,22 +35,26 @@ func (c *Command[In, Out]) Entry(datacenter string, in *In) ([]byte, error) {
 // number and run are what Commands needs of a command of any type.
 func (c *Command[In, Out]) number() byte { return c.ID }
 
-// run applies an encoded request. The result is Out, or an error.
-func (c *Command[In, Out]) run(w *store.WriteTx, body []byte) any {
+// run applies an encoded request, and tells its operation. The result is Out, or
+// an error.
+func (c *Command[In, Out]) run(w *store.WriteTx, body []byte) (result any, op string) {
 	in := new(In)
 	if err := rpc.Unmarshal(body, in); err != nil {
-		return fmt.Errorf("decode %s: %w", c.Name, err)
+		return fmt.Errorf("decode %s: %w", c.Name, err), ""
+	}
+	if c.Op != nil {
+		op = c.Op(in)
 	}
 	out, err := c.Apply(w, in)
 	if err != nil {
-		return err
+		return err, op
 	}
-	return out
+	return out, op
 }
 
 type anyCommand interface {
 	number() byte
-	run(w *store.WriteTx, body []byte) any
+	run(w *store.WriteTx, body []byte) (result any, op string)
 }
 
 // commands lists every log command. Numbers are the protocol's (rpc-facts §4) and

@@ -26,7 +26,7 @@ func FederationStates(r store.Reader) iter.Seq[*api.FederationState] { return fe
 
 // FederationApply writes or deletes a state. A written one yields true.
 var FederationApply = Command[wire.FederationRequest, bool]{
-	ID: 30, Name: "federation-state",
+	ID: 30, Name: "federation-state", Op: func(in *wire.FederationRequest) string { return in.Op },
 	Apply: func(w *store.WriteTx, in *wire.FederationRequest) (bool, error) {
 		if in.State == nil || in.State.Datacenter == "" {
 			return false, api.Errorf(api.Invalid, "missing federation state datacenter")

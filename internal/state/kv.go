@@ -47,7 +47,7 @@ func KVKeys(r store.Reader, prefix, separator string) iter.Seq[string] {
 
 // KVApply changes entries. It yields false when a condition was not met.
 var KVApply = Command[wire.KVRequest, bool]{
-	ID: 2, Name: "kv",
+	ID: 2, Name: "kv", Op: func(in *wire.KVRequest) string { return in.Op },
 	Apply: func(w *store.WriteTx, in *wire.KVRequest) (bool, error) {
 		e := &in.DirEnt
 		old := KVGet(w, e.Key)

@@ -49,26 +49,40 @@ const ignorable = 128
 // this server is too old for its peers: going on would make it differ from them,
 // so it stops.
 func (s *State) Apply(index uint64, entry []byte) any {
+	result, _ := s.Do(index, entry)
+	return result
+}
+
+// Do is Apply for who also wants to know which operation of its command the entry is.
+func (s *State) Do(index uint64, entry []byte) (result any, op string) {
 	if len(entry) == 0 {
-		return nil
+		return nil, ""
 	}
 	c := s.commands[entry[0]&^ignorable]
 	switch {
 	case c != nil:
 	case entry[0]&ignorable != 0:
-		return nil
+		return nil, ""
 	default:
 		panic(fmt.Sprintf("state: log entry %d has the type %d, which this version does not know: "+
 			"upgrade this server before it rejoins", index, entry[0]))
 	}
 	w := s.store.Write(index)
-	result := c.run(w, entry[1:])
+	result, op = c.run(w, entry[1:])
 	if _, failed := result.(error); failed {
 		w.Abort()
 		w = s.store.Write(index) // nothing changed, but the entry is applied
 	}
 	w.Commit()
-	return result
+	return result, op
+}
+
+// Number is the one of an entry's command.
+func Number(entry []byte) byte {
+	if len(entry) == 0 {
+		return 0
+	}
+	return entry[0] &^ ignorable
 }
 
 // snapshotHeader begins a snapshot.

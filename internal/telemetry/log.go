@@ -39,11 +39,15 @@ type Logs struct {
 	followers map[*follower]struct{}
 }
 
-// NewLogs writes records of a level and above to w, as lines of text or JSON.
-func NewLogs(w io.Writer, level slog.Level, json bool) *Logs {
+// NewLogs writes records of a level and above to w, as lines of text or JSON, and
+// hands them to other handlers.
+func NewLogs(w io.Writer, level slog.Level, json bool, also ...slog.Handler) *Logs {
 	l := &Logs{followers: map[*follower]struct{}{}}
 	l.level.Set(level)
 	l.main = newHandler(w, LevelTrace, json)
+	if len(also) > 0 {
+		l.main = slog.NewMultiHandler(append(also, l.main)...)
+	}
 	return l
 }
 

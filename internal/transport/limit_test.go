@@ -117,3 +117,28 @@ func TestRefusalsAreLoggedOnceInAWhile(t *testing.T) {
 		}
 	})
 }
+
+func TestLimitOfConnectionsChangesWhileServing(t *testing.T) {
+	m := &transport.Mux{MaxConnsPerClient: 1}
+	m.Handle(transport.RPCMulti, func(_ context.Context, conn net.Conn) { _, _ = io.Copy(conn, conn) })
+	addr := serve(t, m)
+	served := func() bool {
+		conn := dial(t, addr)
+		_, werr := conn.Write([]byte("\x04x"))
+		_, rerr := conn.Read(make([]byte, 1))
+		return werr == nil && rerr == nil
+	}
+	if !served() || served() {
+		t.Fatal("the limit is not 1")
+	}
+	m.SetMaxConnsPerClient(2)
+	if !served() || served() {
+		t.Error("the limit is not 2")
+	}
+	m.SetMaxConnsPerClient(0)
+	for range 5 {
+		if !served() {
+			t.Fatal("there is still a limit")
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -41,6 +42,8 @@ type Mux struct {
 	// Log takes what was refused. Nil means nowhere.
 	Log *slog.Logger
 
+	perClient atomic.Pointer[int] // in place of MaxConnsPerClient, once it has changed
+
 	handlers []handler
 	counts   connCounts
 	refusals refusalLog
@@ -50,6 +53,10 @@ type handler struct {
 	proto Proto
 	serve func(ctx context.Context, conn net.Conn)
 }
+
+// SetMaxConnsPerClient changes how many connections one address may hold. Those
+// that there are stay.
+func (m *Mux) SetMaxConnsPerClient(most int) { m.perClient.Store(&most) }
 
 // Handle registers serve for p, before Serve. The connection yields exactly what
 // the peer sent after choosing p; over TLS it is a *tls.Conn, otherwise what the
@@ -144,7 +151,11 @@ func (m *Mux) log() *slog.Logger {
 // serve tells one connection apart, has it served, and closes it.
 func (m *Mux) serve(ctx context.Context, raw net.Conn) {
 	defer func() { _ = raw.Close() }() // Closed twice when its owner did, which is harmless.
-	ticket, err := m.counts.enter(raw, m.MaxConnsPerClient)
+	most := m.MaxConnsPerClient
+	if changed := m.perClient.Load(); changed != nil {
+		most = *changed
+	}
+	ticket, err := m.counts.enter(raw, most)
 	defer ticket.leave()
 	if err != nil {
 		m.refuse(ctx, raw, err)

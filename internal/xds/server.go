@@ -123,14 +123,14 @@ func (s *Server) enter(t *stream) error {
 	}
 	s.streams[t] = struct{}{}
 	s.active.Add(1)
-	telemetry.Gauge([]string{"xds", "server", "streams"}, float64(len(s.streams)))
+	telemetry.XDSStreams.Set(float64(len(s.streams)))
 	return nil
 }
 
 func (s *Server) leave(t *stream) {
 	s.mu.Lock()
 	delete(s.streams, t)
-	telemetry.Gauge([]string{"xds", "server", "streams"}, float64(len(s.streams)))
+	telemetry.XDSStreams.Set(float64(len(s.streams)))
 	s.mu.Unlock()
 	s.active.Done()
 }

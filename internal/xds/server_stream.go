@@ -181,7 +181,7 @@ func (s *Server) pump(ctx context.Context, t *stream, c conn, requests <-chan in
 			}
 			if !told {
 				told = true
-				telemetry.Since([]string{"xds", "server", "streamStart"}, t.since)
+				telemetry.XDSStart.Since(t.since)
 			}
 			continue
 		}
@@ -227,7 +227,7 @@ func (s *Server) receive(t *stream, in *request) error {
 	refused, err := t.session.request(time.Now(), in)
 	t.mu.Unlock()
 	if in.refused {
-		telemetry.Count([]string{"xds", "server", "nacks"}, telemetry.Label{Name: "type", Value: shortType(in.typeURL)})
+		telemetry.XDSNacks.Count(shortType(in.typeURL))
 	}
 	if refused != nil {
 		s.log.Warn("proxy refuses resources", "proxy", t.feed.key.proxy, "peer", t.peer,
