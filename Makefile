@@ -76,6 +76,10 @@ docs: ## write the generated documents under docs/
 certs: ## make the certificates in test/hostname anew
 	go test -count=1 -run '^TestFixtures$$' ./test/hostname -update
 
+.PHONY: clients
+clients: build ## run clients that others wrote against one agent; needs Python, Node, a JDK, Maven
+	ISTHMUS=$(CURDIR)/$(BIN) test/clients/run
+
 .PHONY: bench
 bench: ## ten runs of the benchmarks of PKG that match BENCH, into build/bench.txt
 	@mkdir -p build

@@ -192,6 +192,15 @@ type counted struct {
 // NetConn returns the connection below.
 func (c *counted) NetConn() net.Conn { return c.Conn }
 
+// CloseWrite lets the server end its half alone, so that a caller who still sends
+// reads the last answer.
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite() //nolint:wrapcheck // the connection's own error
+	}
+	return nil
+}
+
 // Close implements net.Conn.
 func (c *counted) Close() error {
 	c.done()

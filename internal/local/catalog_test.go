@@ -81,7 +81,7 @@ func (c *catalog) register(_ context.Context, h rpc.Header, in *api.Registration
 		if row.ServiceID != "" {
 			s := c.services[row.ServiceID]
 			if s == nil {
-				return out, m, &rpc.RemoteError{Text: "Missing service registration"}
+				return out, m, &rpc.RemoteError{Text: "Unknown service ID"}
 			}
 			row.ServiceName, row.ServiceTags = s.Service, s.Tags
 		}

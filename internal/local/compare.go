@@ -49,19 +49,21 @@ func sameNode(a, b *nodeInfo) bool {
 func (a *Agent) compareServices(catalog []*api.NodeService) {
 	before := a.goneServices
 	a.goneServices = map[string]goneService{}
-	for _, s := range a.services {
-		a.unsyncedServices[s] = struct{}{}
-	}
+	same := make(map[*service]bool, len(catalog))
 	for _, remote := range catalog {
 		s := a.services[remote.ID]
 		switch {
 		case s != nil:
 			a.takeTags(s, remote)
-			if sameService(s.row, remote) {
-				delete(a.unsyncedServices, s)
-			}
+			same[s] = sameService(s.row, remote)
 		case remote.ID != api.ConsulService:
 			a.goneServices[remote.ID] = before[remote.ID]
+		}
+	}
+	a.unsyncedServices = map[*service]struct{}{}
+	for _, s := range a.services {
+		if !same[s] {
+			a.unsyncedServices[s] = struct{}{}
 		}
 	}
 }
@@ -83,18 +85,20 @@ func (a *Agent) takeTags(s *service, remote *api.NodeService) {
 func (a *Agent) compareChecks(catalog []*api.HealthCheck) {
 	before := a.goneChecks
 	a.goneChecks = map[string]goneCheck{}
-	for _, c := range a.checks {
-		a.unsyncedChecks[c] = struct{}{}
-	}
+	same := make(map[*check]bool, len(catalog))
 	for _, remote := range catalog {
 		c := a.checks[remote.CheckID]
 		switch {
 		case c != nil:
-			if sameCheck(c.row, remote, !c.due.IsZero()) {
-				delete(a.unsyncedChecks, c)
-			}
+			same[c] = sameCheck(c.row, remote, !c.due.IsZero())
 		case remote.CheckID != api.SerfHealth && remote.ServiceID != api.ConsulService:
 			a.goneChecks[remote.CheckID] = goneCheck{before[remote.CheckID].token, remote.ServiceID}
+		}
+	}
+	a.unsyncedChecks = map[*check]struct{}{}
+	for _, c := range a.checks {
+		if !same[c] {
+			a.unsyncedChecks[c] = struct{}{}
 		}
 	}
 }

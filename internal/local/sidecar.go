@@ -1,6 +1,7 @@
 package local
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -191,7 +192,7 @@ func validateSidecar(def *api.ServiceDefinition) error {
 		}
 	}
 	if wrong := wrongKind(def, true); len(wrong) > 0 {
-		return allWrong("Failed Validation", wrong)
+		return fmt.Errorf("Failed Validation: %w", allWrong(wrong)) //nolint:staticcheck // the protocol's text
 	}
 	if def.Port > maxPort {
 		return api.Errorf(api.Invalid, "Invalid port %d in sidecar_service: it must be between 0 and %d", def.Port, maxPort)

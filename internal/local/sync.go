@@ -158,10 +158,30 @@ func (a *Agent) push(ctx context.Context) (refused, err error) {
 	}
 	work() // most of the time there is one change only
 	others.Wait()
+	a.renewEmpty()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx) // the first one; later ones may only tell of the stop
 	}
 	return errors.Join(verdicts...), nil
+}
+
+// renewEmpty replaces what lists nothing any more: a map that was large once takes
+// as long to walk when it is empty, and every change walks these.
+func (a *Agent) renewEmpty() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.unsyncedServices) == 0 {
+		a.unsyncedServices = map[*service]struct{}{}
+	}
+	if len(a.unsyncedChecks) == 0 {
+		a.unsyncedChecks = map[*check]struct{}{}
+	}
+	if len(a.goneServices) == 0 {
+		a.goneServices = map[string]goneService{}
+	}
+	if len(a.goneChecks) == 0 {
+		a.goneChecks = map[string]goneCheck{}
+	}
 }
 
 // settle makes a call, and notes that it was made if somebody answered. What

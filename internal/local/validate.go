@@ -24,7 +24,18 @@ func validateKind(def *api.ServiceDefinition) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return allWrong("Validation failed", wrong)
+	return fmt.Errorf("Validation failed: %w", allWrong(wrong)) //nolint:staticcheck // the protocol's text
+}
+
+// Validate tells what an instance of its kind cannot be in the catalog.
+func Validate(s *api.NodeService) error {
+	wrong := wrongKind(&api.ServiceDefinition{
+		Kind: s.Kind, Port: s.Port, SocketPath: s.SocketPath, Proxy: &s.Proxy, Connect: &s.Connect,
+	}, false)
+	if len(wrong) == 0 {
+		return nil
+	}
+	return allWrong(wrong)
 }
 
 // wrongKind tells what a service of its kind cannot be. Any other kind is one
@@ -47,12 +58,12 @@ func wrongKind(def *api.ServiceDefinition, portLater bool) (wrong []string) {
 }
 
 // allWrong is one error for all that is wrong.
-func allWrong(what string, wrong []string) error {
+func allWrong(wrong []string) error {
 	count := "1 error"
 	if len(wrong) > 1 {
 		count = fmt.Sprintf("%d errors", len(wrong))
 	}
-	return api.Errorf(api.Invalid, "%s: %s occurred:\n\t* %s\n\n", what, count, strings.Join(wrong, "\n\t* "))
+	return api.Errorf(api.Invalid, "%s occurred:\n\t* %s\n\n", count, strings.Join(wrong, "\n\t* "))
 }
 
 // wrongGateway tells what of a definition a gateway cannot have: it stands for no

@@ -135,7 +135,9 @@ func (n *Node) build() error {
 	cache := rpc.NewCache(n.caller, n.log.With("component", "cache"),
 		rpc.CacheOf(wire.FederationGateways, "federation-state-list-mesh-gateways"),
 		rpc.CacheOf(wire.CARoots, "connect-ca-root"),
-		rpc.CacheOf(wire.HealthServiceNodes, "health-services"))
+		rpc.CacheOf(wire.HealthServiceNodes, "health-services"),
+		rpc.CacheOf(wire.CatalogServices, "catalog-list-services"),
+		rpc.CacheOf(wire.CatalogServiceNodes, "catalog-services"))
 	services = append(services, part{"local services", n.local.Run}, part{"agent cache", cache.Run})
 	if !n.cfg.DisableCoordinates {
 		services = append(services, part{"coordinate", n.sendCoordinate})

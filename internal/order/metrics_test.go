@@ -3,11 +3,14 @@ package order
 import (
 	"bufio"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"isthmus/internal/telemetry"
 	"isthmus/internal/testkit"
@@ -66,6 +69,35 @@ func TestPrometheusReadsWhatAnAgentShows(t *testing.T) {
 	for _, want := range dashboards {
 		if !seen[want] {
 			t.Errorf("%s is not shown", want)
+		}
+	}
+}
+
+// TestSettingsSayWhereMetricsGo: to collectors, under a prefix and the name of the
+// machine, and no others than are wanted.
+func TestSettingsSayWhereMetricsGo(t *testing.T) {
+	listen := func() net.PacketConn {
+		conn, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+		return conn
+	}
+	statsd, dogstatsd := listen(), listen()
+	host := telemetry.Hostname()
+	startAgent(t, fmt.Sprintf(`{"telemetry":{"metrics_prefix":"x","statsd_address":%q,"dogstatsd_addr":%q,"dogstatsd_tags":["env:test"],
+		"filter_default":false,"prefix_filter":["+x.%s.runtime.num"]}}`, statsd.LocalAddr(), dogstatsd.LocalAddr(), host))
+	name := "^x." + regexp.QuoteMeta(host) + `.runtime.num_goroutines:\d+\|g`
+	for conn, want := range map[net.PacketConn]string{statsd: name + "\n$", dogstatsd: name + "\\|#env:test\n$"} {
+		buf := make([]byte, 4096)
+		n, _, err := conn.ReadFrom(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(want).Match(buf[:n]) {
+			t.Errorf("got %q, want %s", buf[:n], want)
 		}
 	}
 }

@@ -3,11 +3,14 @@ package server
 import (
 	"context"
 	"iter"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
 	"isthmus/api"
 	"isthmus/internal/acl"
+	"isthmus/internal/local"
 	"isthmus/internal/rpc"
 	"isthmus/internal/state"
 	"isthmus/internal/store"
@@ -183,16 +186,19 @@ func prepareRegister(_ *store.Tx, in *api.Registration) error {
 		return api.Errorf(api.Invalid, "Must provide node")
 	case in.Address == "" && !in.SkipNodeUpdate:
 		return api.Errorf(api.Invalid, "Must provide address if SkipNodeUpdate is not set")
+	case in.ID != "" && len(in.ID) != len("00000000-0000-0000-0000-000000000000"):
+		return api.Errorf(api.Invalid, "Bad node ID: uuid string is wrong length")
+	case in.ID != "" && !uuid.MatchString(in.ID):
+		return api.Errorf(api.Invalid, "Bad node ID: uuid is improperly formatted")
+	case in.PeerName != "":
+		return api.Errorf(api.Invalid, "cannot register requests with PeerName in them")
 	}
 	if in.Service != nil {
-		svc := *in.Service
-		if svc.ID == "" {
-			svc.ID = svc.Service
+		svc, err := preparedService(*in.Service)
+		if err != nil {
+			return err
 		}
-		if svc.ID != "" && svc.Service == "" {
-			return api.Errorf(api.Invalid, "Must provide service name (Service.Service) when service ID is provided")
-		}
-		in.Service = &svc
+		in.Service = svc
 	}
 	all := in.Checks
 	if in.Check != nil {
@@ -202,6 +208,9 @@ func prepareRegister(_ *store.Tx, in *api.Registration) error {
 	in.Checks = make([]*api.HealthCheck, len(all))
 	for i, c := range all {
 		check := *c
+		if check.Node != "" && !strings.EqualFold(check.Node, in.Node) {
+			return api.Errorf(api.Invalid, "Node '%s' for check '%s' doesn't match register request node '%s'", check.Node, check.CheckID, in.Node)
+		}
 		if check.CheckID == "" {
 			check.CheckID = check.Name
 		}
@@ -215,6 +224,22 @@ func prepareRegister(_ *store.Tx, in *api.Registration) error {
 		in.Checks[i] = &check
 	}
 	return nil
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// preparedService is an instance with its defaults, if it can be in the catalog.
+func preparedService(svc api.NodeService) (*api.NodeService, error) {
+	if svc.ID == "" {
+		svc.ID = svc.Service
+	}
+	if svc.ID != "" && svc.Service == "" {
+		return nil, api.Errorf(api.Invalid, "Must provide service name (Service.Service) when service ID is provided")
+	}
+	if addr, err := netip.ParseAddr(svc.Address); err == nil && addr.IsUnspecified() {
+		return nil, api.Errorf(api.Invalid, "Invalid service address")
+	}
+	return &svc, local.Validate(&svc) //nolint:wrapcheck // the protocol's text
 }
 
 // kindOf tells which kind of check a definition is of.

@@ -228,4 +228,3 @@ func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*st
 
 // aheadWait is how long a blocking read waits for an index that is not there yet.
 const aheadWait = time.Second
-

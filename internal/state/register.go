@@ -115,7 +115,7 @@ func registerCheck(w *store.WriteTx, t *touched, in *api.HealthCheck) error {
 	if row.ServiceID != "" {
 		s := Service(w, t.node, row.ServiceID)
 		if s == nil {
-			return api.Errorf(api.Invalid, "Missing service registration")
+			return api.Errorf(api.Invalid, "Unknown service ID '%s' for check ID '%s'", row.ServiceID, row.CheckID)
 		}
 		row.ServiceName, row.ServiceTags = s.Service, s.Tags
 	}

@@ -16,7 +16,7 @@ var (
 	RPCRequest        = counter("rpc.request", "calls", "Calls that came to a server over the network.")
 	RPCError          = counter("rpc.request_error", "calls", "Those of them that failed.")
 	RPCQuery          = counter("rpc.query", "reads", "Reads that a server evaluated.")
-	RPCBlocking       = kept("rpc.queries_blocking", "reads", "Reads that wait for a change; equal ones are one.")
+	RPCBlocking       = gauge("rpc.queries_blocking", "reads", "Reads that wait for a change; equal ones are one.")
 	RPCConsistent     = sample("rpc.consistentRead", "ms", "Time to make sure of the leadership, for a consistent read.")
 	RPCCrossDC        = counter("rpc.cross-dc", "calls", "Calls that a server sent to another datacenter.", "datacenter")
 
