@@ -76,6 +76,12 @@ docs: ## write the generated documents under docs/
 certs: ## make the certificates in test/hostname anew
 	go test -count=1 -run '^TestFixtures$$' ./test/hostname -update
 
+.PHONY: resolved
+resolved: build/resolved/lib/systemd/systemd-resolved ## unpack systemd-resolved for its test, from Debian's packages
+build/resolved/lib/systemd/systemd-resolved:
+	mkdir -p build/resolved && cd build/resolved && apt-get download -qq systemd-resolved libsystemd-shared && \
+		for package in *.deb; do dpkg -x $$package .; done && rm *.deb && touch lib/systemd/systemd-resolved
+
 .PHONY: clients
 clients: build ## run clients that others wrote against one agent; needs Python, Node, a JDK, Maven
 	ISTHMUS=$(CURDIR)/$(BIN) test/clients/run

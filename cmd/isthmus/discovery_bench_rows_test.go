@@ -25,17 +25,16 @@ func putInstances(r *rival) {
 		r.put("/v1/catalog/register", fmt.Sprintf(`{
 			"ID": "6e0f0a42-0000-4000-8000-%012d", "Node": "node-%04d", "Address": "10.0.0.%d", "Datacenter": "dc1",
 			"TaggedAddresses": {"lan": "10.0.0.%[3]d", "wan": "10.0.0.%[3]d"},
-			"NodeMeta": {"rack": "r%[4]d", "instance-type": "m5.xlarge"},
+			"NodeMeta": {"rack": "r%[4]d"},
 			"Service": {
 				"ID": "web-%04[2]d", "Service": "web", "Address": "10.1.0.%[3]d", "Port": 8080,
-				"Tags": ["v%[4]d", "http", "production"], "Meta": {"version": "%[4]d", "owner": "team-a"},
+				"Tags": ["v%[4]d", "http"], "Meta": {"version": "%[4]d"},
 				"Weights": {"Passing": 1, "Warning": 1}
 			},
 			"Checks": [
-				{"Node": "node-%04[2]d", "CheckID": "node-health", "Name": "Node Health Status", "Status": "passing",
-				 "Output": "Agent alive and reachable"},
-				{"Node": "node-%04[2]d", "CheckID": "service:web-%04[2]d", "Name": "Service 'web' check", "Status": "passing",
-				 "ServiceID": "web-%04[2]d", "Output": "HTTP GET http://10.1.0.%[3]d:8080/health: 200 OK Output: ok"}
+				{"Node": "node-%04[2]d", "CheckID": "node-health", "Name": "alive", "Status": "passing"},
+				{"Node": "node-%04[2]d", "CheckID": "service:web-%04[2]d", "Name": "web", "Status": "passing",
+				 "ServiceID": "web-%04[2]d", "Output": "HTTP GET /health: 200 OK"}
 			]}`, i, i, i+1, i%2))
 		r.put("/v1/coordinate/update", fmt.Sprintf(
 			`{"Node": "node-%04d", "Coord": {"Vec": [0.%03d,0,0,0,0,0,0,0], "Error": 0.1, "Adjustment": 0, "Height": 0.00001}}`, i, i))

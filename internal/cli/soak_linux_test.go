@@ -148,7 +148,7 @@ func newSoak(t *testing.T, binary string, seed uint64) *soak {
 func (s *soak) furnish(binary string) error {
 	type object = map[string]any
 	s.run.settings = object{
-		"telemetry": object{"prometheus_retention_time": "24h"},
+		"telemetry": object{"prometheus_retention_time": "24h", "disable_hostname": true},
 		"limits":    object{"http_max_conns_per_client": 10_000},
 	}
 	return s.run.furnish(binary, true)

@@ -5,15 +5,29 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-const (
-	resolvedPath = "/lib/systemd/systemd-resolved"
-	insideEnv    = "ISTHMUS_DNS_INSIDE"
-)
+const insideEnv = "ISTHMUS_DNS_INSIDE"
+
+// unpacked is where make unpacks systemd-resolved, which takes over the names of the
+// machine it is installed on.
+const unpacked = "../../build/resolved"
+
+// resolved finds systemd-resolved, installed or unpacked, and its libraries.
+func resolved() (path, libraries string, ok bool) {
+	for _, root := range []string{"", unpacked} {
+		path = root + "/lib/systemd/systemd-resolved"
+		if _, err := os.Stat(path); err == nil {
+			path, err = filepath.Abs(path)
+			return path, filepath.Join(filepath.Dir(path), "../../usr/lib/x86_64-linux-gnu/systemd"), err == nil
+		}
+	}
+	return "", "", false
+}
 
 // insideSetup makes in new namespaces what systemd-resolved needs: a network that is
 // up, without which it asks nobody, and a place for its files.
@@ -25,6 +39,12 @@ ip addr add 192.0.2.1/24 dev d0
 ip link set d0 up
 ip route add default via 192.0.2.2
 mount -t tmpfs none /run
+for kind in passwd group; do
+	grep -q '^systemd-resolve:' /etc/$kind && continue
+	cp /etc/$kind /run/$kind
+	[ $kind = group ] && echo systemd-resolve:x:996: >> /run/group || echo systemd-resolve:x:996:996::/:/usr/sbin/nologin >> /run/passwd
+	mount --bind /run/$kind /etc/$kind
+done
 mkdir -p /run/systemd/resolve /run/systemd/resolved.conf.d /run/dbus
 chown systemd-resolve:systemd-resolve /run/systemd/resolve
 printf '%s' "$GUIDE" > /run/systemd/resolved.conf.d/consul.conf
@@ -33,8 +53,8 @@ exec "$0" -test.run '^TestInsideNamespaces$' -test.v`
 // TestResolvedForwardsAsTheGuideSays runs systemd-resolved, without systemd, in
 // namespaces of its own, since it has an address and files that are fixed.
 func TestResolvedForwardsAsTheGuideSays(t *testing.T) {
-	if _, err := os.Stat(resolvedPath); err != nil || os.Getuid() != 0 {
-		t.Skipf("skipped: this is not root, or %s is not installed", resolvedPath)
+	if _, _, ok := resolved(); !ok || os.Getuid() != 0 {
+		t.Skip("skipped: this is not root, or systemd-resolved is neither installed nor unpacked (make resolved)")
 	}
 	if out, err := exec.CommandContext(t.Context(), "unshare", "-mn", "ip", "link", "add", "d0", "type", "veth", "peer", "name", "d1").CombinedOutput(); err != nil {
 		t.Skipf("skipped: there are no network namespaces here: %v: %s", err, out)
@@ -62,7 +82,9 @@ func TestInsideNamespaces(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- New(config(newServers(t))).ServeUDP(ctx, conn) }()
-	cmd := exec.CommandContext(t.Context(), resolvedPath)
+	path, libraries, _ := resolved()
+	cmd := exec.CommandContext(t.Context(), path)
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraries)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ type MetricsConfig struct {
 	Retention time.Duration
 	// Filter are beginnings of names, with the prefix, after a plus sign for those
 	// that are shown or a minus sign for those that are not. The longest counts, and
-	// FilterDefault for names that none fits.
+	// FilterDefault for names that none fits. Others are passed over.
 	Filter        []string
 	FilterDefault bool
 	// Statsd, Statsite and Dogstatsd are addresses (host:port) that metrics are sent
@@ -76,10 +76,13 @@ func NewMetrics(cfg MetricsConfig) (*Metrics, error) {
 // show shows the metrics of a registry.
 func show(r *registry, cfg MetricsConfig) (*Metrics, error) {
 	m := &Metrics{cfg: cfg, from: r, keep: max(1, int(cfg.Retention/interval))}
+	m.cfg.Filter = nil
 	for _, f := range cfg.Filter {
 		if f == "" || f[0] != '+' && f[0] != '-' {
-			return nil, fmt.Errorf("prefix_filter: %q begins with neither + nor -", f)
+			cfg.Log.Warn("setting has no effect: it begins with neither + nor -", "setting", "telemetry.prefix_filter", "value", f)
+			continue
 		}
+		m.cfg.Filter = append(m.cfg.Filter, f)
 	}
 	if cfg.Retention > 0 {
 		m.registry = prometheus.NewRegistry()
@@ -148,7 +151,7 @@ func (m *Metrics) name(d *metric, key *values) string {
 	name := strings.Join(append(parts, d.fullName(key)), ".")
 	shown, length := m.cfg.FilterDefault, -1
 	for _, f := range m.cfg.Filter {
-		if f = f[:1] + strings.TrimSpace(f[1:]); len(f) > length && strings.HasPrefix(name, f[1:]) {
+		if len(f) > length && strings.HasPrefix(name, f[1:]) {
 			shown, length = f[0] == '+', len(f)
 		}
 	}
