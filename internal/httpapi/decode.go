@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"isthmus/api"
 )
@@ -97,8 +98,16 @@ func spell(v any, t reflect.Type) (any, error) {
 	return v, nil
 }
 
-// fieldsOf returns the fields of a struct by their names in lower case.
+// known are the fields of the structs that were decoded so far.
+var known sync.Map // of map[string]reflect.StructField, by reflect.Type
+
+// fieldsOf returns the fields of a struct by their names in lower case. They must
+// not be changed.
 func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	if have, ok := known.Load(t); ok {
+		fields, _ := have.(map[string]reflect.StructField)
+		return fields
+	}
 	fields := map[string]reflect.StructField{}
 	for _, f := range reflect.VisibleFields(t) {
 		if f.Anonymous || f.Tag.Get("json") == "-" {
@@ -108,6 +117,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.StructField {
 			fields[strings.ToLower(f.Name)] = f
 		}
 	}
+	known.Store(t, fields)
 	return fields
 }
 
