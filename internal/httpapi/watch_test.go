@@ -66,6 +66,7 @@ func newFront(t *testing.T, serve func(*API) string) *front {
 
 // overLot serves a as a node does, and inPlace so that nothing can be parked.
 func overLot(t *testing.T) func(*API) string {
+	t.Helper()
 	return func(a *API) string {
 		addr, _ := listen(t, a, 0)
 		return "http://" + addr
@@ -73,6 +74,7 @@ func overLot(t *testing.T) func(*API) string {
 }
 
 func inPlace(t *testing.T) func(*API) string {
+	t.Helper()
 	return func(a *API) string {
 		s := httptest.NewServer(a)
 		t.Cleanup(s.Close)
@@ -159,9 +161,9 @@ func (f *front) forgotten() {
 	})
 }
 
-func (f *front) index(path string) uint64 {
+func (f *front) index() uint64 {
 	f.t.Helper()
-	got, err := f.get(f.t.Context(), path)
+	got, err := f.get(f.t.Context(), webHealth)
 	if err != nil || got.index == 0 {
 		f.t.Fatal(got, err)
 	}
@@ -175,7 +177,7 @@ func TestWaitersShareOneEvaluation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFront(t, serve)
 			f.register("n1", "web", api.Passing)
-			index := f.index(webHealth)
+			index := f.index()
 			before, goroutines := f.by.evaluations.Load(), runtime.NumGoroutine()
 			const many = 50
 			var all []<-chan heard
@@ -215,7 +217,7 @@ func TestWaitersShareOneEvaluation(t *testing.T) {
 func TestWaitersForDifferentThingsDoNotShare(t *testing.T) {
 	f := newFront(t, overLot(t))
 	f.register("n1", "web", api.Critical)
-	index := f.index(webHealth)
+	index := f.index()
 	paths := []string{webHealth + "?", webHealth + "?passing&", "/v1/health/connect/web?", webHealth + "?filter=Node.Node==n2&", webHealth + "?tag=a&", webHealth + "?tag=b&"}
 	for _, p := range paths {
 		f.wait(fmt.Sprintf("%sindex=%d&wait=60s", p, index))
@@ -231,12 +233,12 @@ func TestWaitersForDifferentThingsDoNotShare(t *testing.T) {
 func TestEachWaiterHearsWhatIsNewToIt(t *testing.T) {
 	f := newFront(t, overLot(t))
 	f.register("n1", "web", api.Passing)
-	old := f.index(webHealth)
+	old := f.index()
 	f.register("n1", "web", api.Warning)
 	if got := <-f.wait(fmt.Sprintf("%s?index=%d&wait=60s", webHealth, old)); got.index <= old {
 		t.Errorf("who lags got %v at once", got)
 	}
-	now := f.index(webHealth)
+	now := f.index()
 	a := f.wait(fmt.Sprintf("%s?index=%d&wait=60s", webHealth, now))
 	f.parked(1)
 	if got := <-f.wait(fmt.Sprintf("%s?index=%d&wait=60s", webHealth, old)); got.index != now {
@@ -279,7 +281,7 @@ func TestAWaitEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFront(t, serve)
 			f.register("n1", "web", api.Passing)
-			index := f.index(webHealth)
+			index := f.index()
 			want, err := f.get(t.Context(), webHealth)
 			if err != nil {
 				t.Fatal(err)
@@ -295,7 +297,7 @@ func TestAWaitEnds(t *testing.T) {
 func TestWaitersOfAServerThatLeadsNoMoreAskWhoeverDoes(t *testing.T) {
 	f := newFront(t, overLot(t))
 	f.register("n1", "web", api.Passing)
-	index := f.index(webHealth)
+	index := f.index()
 	long := f.wait(fmt.Sprintf("%s?index=%d&wait=60s", webHealth, index))
 	f.parked(1)
 	f.by.deposed.Store(true)
@@ -317,7 +319,7 @@ func TestAWaiterThatGoesAwayIsForgotten(t *testing.T) {
 			f.register("n1", "web", api.Passing)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
-			path := fmt.Sprintf("%s?index=%d&wait=60s", webHealth, f.index(webHealth))
+			path := fmt.Sprintf("%s?index=%d&wait=60s", webHealth, f.index())
 			go func() {
 				_, err := f.get(ctx, path)
 				done <- err
@@ -338,7 +340,7 @@ func TestWaitersAreToldThatTheServerStops(t *testing.T) {
 	addr, stop := listen(t, a, 0)
 	f := &front{t, by, a, "http://" + addr}
 	f.register("n1", "web", api.Passing)
-	c := f.wait(fmt.Sprintf("%s?index=%d&wait=60s", webHealth, f.index(webHealth)))
+	c := f.wait(fmt.Sprintf("%s?index=%d&wait=60s", webHealth, f.index()))
 	f.parked(1)
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -379,7 +381,7 @@ func TestNoChangeIsMissed(t *testing.T) {
 		f.register("n1", "web", []string{api.Passing, api.Warning, api.Critical}[i%3])
 		f.register("n2", "other", []string{api.Passing, api.Warning}[i%2])
 	}
-	last.Store(f.index(webHealth))
+	last.Store(f.index())
 	f.register("n1", "web", "passing") // wakes who came to the last one before it was known
 	go func() { all.Wait(); close(ended) }()
 	select {

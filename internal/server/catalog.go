@@ -200,6 +200,11 @@ func prepareRegister(_ *store.Tx, in *api.Registration) error {
 		}
 		in.Service = svc
 	}
+	return prepareChecks(in)
+}
+
+// prepareChecks gives the checks of a registration their defaults.
+func prepareChecks(in *api.Registration) error {
 	all := in.Checks
 	if in.Check != nil {
 		all = append(slices.Clone(all), in.Check)
