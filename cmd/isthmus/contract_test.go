@@ -142,6 +142,7 @@ var contracts = []contract{
 	{request: catalog, body: `{"Node":"n","Address":"192.0.2.1","Service":{"Service":"w","Address":"::"}}`, status: 500, text: "Invalid service address"},
 	{request: catalog, body: `{"Node":"n","Address":"192.0.2.1","Service":{"Service":"w","Kind":"connect-proxy"}}`, status: 500, text: "2 errors occurred:\n\t* Port or SocketPath must be set for a connect-proxy\n…"},
 	{request: catalog, body: `{"Node":"n","Address":"192.0.2.1","Service":{"Service":"w","Kind":"mesh-gateway"}}`, status: 500, text: "1 error occurred:\n\t* Port must be non-zero for a mesh-gateway…"},
+	{request: catalog, body: `{"Node":"n","Address":"192.0.2.1","Checks":[null]}`, status: 500, text: "Must provide a check id or name", ours: "it ends the connection"},
 	{request: remove, body: `{}`, status: 500, text: "Must provide node"},
 	{request: remove, body: `{"Node":"n","Datacenter":"nope"}`, status: 500, text: "No path to datacenter"},
 	{request: "PUT /v1/coordinate/update", body: `{"Node":"n","Coord":{"Vec":[1]}}`, status: 500, text: "incompatible coordinate"},

@@ -212,6 +212,9 @@ func prepareChecks(in *api.Registration) error {
 	}
 	in.Checks = make([]*api.HealthCheck, len(all))
 	for i, c := range all {
+		if c == nil {
+			return api.Errorf(api.Invalid, "Must provide a check id or name")
+		}
 		check := *c
 		if check.Node != "" && !strings.EqualFold(check.Node, in.Node) {
 			return api.Errorf(api.Invalid, "Node '%s' for check '%s' doesn't match register request node '%s'", check.Node, check.CheckID, in.Node)
