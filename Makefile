@@ -20,7 +20,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build the one binary, build/isthmus
-	go build -ldflags "-s -w" -o $(BIN) ./cmd/isthmus
+	CGO_ENABLED=0 go build -ldflags "-s -w" -o $(BIN) ./cmd/isthmus
 
 .PHONY: demo
 demo: build ## two datacenters behind mesh gateways on this machine, until Ctrl-C

@@ -82,11 +82,11 @@ func Distances(r store.Reader, from, segment string) func(node string) float64 {
 		return nil
 	}
 	return func(node string) float64 {
+		if c := coordinates.Get(r, store.Join(strings.ToLower(node), segment)); c != nil {
+			return RTT(own[segment], c.Coord)
+		}
 		best := math.Inf(1)
 		for c := range NodeCoordinates(r, node) {
-			if c.Segment == segment {
-				return RTT(own[segment], c.Coord)
-			}
 			best = min(best, RTT(own[c.Segment], c.Coord))
 		}
 		return best
