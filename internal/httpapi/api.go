@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 	"unicode"
 
 	"isthmus/api"
@@ -136,6 +137,8 @@ type request struct {
 	w     http.ResponseWriter
 	rest  string // of the path, after a pattern that ends in a slash
 	query url.Values
+	place *place
+	begin time.Time
 	// parking is set when the request is evaluated for all who wait for the same.
 	parking *parking
 }
@@ -173,7 +176,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	q := &request{Request: r, api: a, w: w, rest: rest}
+	q := &request{Request: r, api: a, w: w, rest: rest, place: found, begin: time.Now()}
 	if r.URL.RawQuery != "" {
 		q.query = r.URL.Query()
 	}
@@ -187,6 +190,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		a.fail(q, err)
 	}
+	a.measure(found, r.Method, q.begin, err == nil)
 }
 
 // known sets what each answer of a known route has.

@@ -24,6 +24,8 @@ type place struct {
 	pattern string
 	methods map[string]handler
 	allow   string
+	label   string // in metrics
+	call    string // in metrics that count routes of the catalog
 	// below are the rests of paths that would be another pattern with a slash at
 	// their end.
 	below map[string]bool
@@ -41,7 +43,10 @@ func newTable(routes []route) table {
 	for _, r := range routes {
 		p := t[r.pattern]
 		if p == nil {
-			p = &place{pattern: r.pattern, methods: map[string]handler{}}
+			p = &place{
+				pattern: r.pattern, methods: map[string]handler{},
+				label: strings.ReplaceAll(strings.TrimPrefix(r.pattern, "/"), "/", "_"), call: catalogCalls[r.pattern],
+			}
 			t[r.pattern] = p
 		}
 		if p.methods[r.method] != nil || strings.Count(r.pattern, "/") > maxDepth {

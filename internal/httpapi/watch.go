@@ -26,6 +26,8 @@ type topics struct {
 type topic struct {
 	of    *topics
 	key   string
+	api   *API
+	place *place
 	ask   func(p *parking) *recording
 	alive func() bool // ends what calls drain when the server stops
 	users int         // guarded by of.mu: whoever waits, or is about to
@@ -43,6 +45,7 @@ type topic struct {
 type waiter struct {
 	topic *topic
 	index uint64 // the answer must be newer
+	begin time.Time
 	timer *time.Timer
 	seat  seat
 	left  bool // the caller went away; guarded by the topic's mutex
@@ -93,6 +96,8 @@ func (r *recording) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (r *recording) isGood() bool { return r.status < http.StatusInternalServerError }
+
 func (r *recording) send(w http.ResponseWriter) {
 	maps.Copy(w.Header(), r.header)
 	w.WriteHeader(r.status)
@@ -122,10 +127,11 @@ func (q *request) await(serve handler) bool {
 		t.leave()
 		if ok {
 			answer.send(q.w)
+			q.api.measure(q.place, q.Method, q.begin, answer.isGood())
 		}
 		return ok
 	}
-	w := &waiter{topic: t, index: h.MinIndex}
+	w := &waiter{topic: t, index: h.MinIndex, begin: q.begin}
 	if l := lotOf(q.Context()); l != nil {
 		if s := l.take(q.w, q.Request, w.gone); s != nil {
 			w.seat = s
@@ -194,7 +200,7 @@ func (ts *topics) enter(q *request, serve handler) *topic {
 	defer ts.mu.Unlock()
 	t := ts.all[key]
 	if t == nil {
-		t = &topic{of: ts, key: key, ask: q.asker(serve), waiting: map[*waiter]struct{}{}}
+		t = &topic{of: ts, key: key, api: q.api, place: q.place, ask: q.asker(serve), waiting: map[*waiter]struct{}{}}
 		t.alive = context.AfterFunc(drainOf(q.Context()), t.drain)
 		if ts.all == nil {
 			ts.all = map[string]*topic{}
@@ -303,6 +309,7 @@ func (t *topic) tell(answer *recording, woken ...*waiter) {
 	for _, w := range woken {
 		w.timer.Stop()
 		w.seat.answer(answer.status, answer.header, answer.body)
+		t.api.measure(t.place, http.MethodGet, w.begin, answer.isGood())
 		t.leave()
 	}
 }

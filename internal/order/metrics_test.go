@@ -119,3 +119,27 @@ var dashboards = strings.Fields(`
 	consul_members_servers consul_members_clients consul_version
 	go_goroutines process_resident_memory_bytes process_open_fds
 `)
+
+// TestEveryMetricIsEmitted: what is declared for use elsewhere is used there. That
+// nothing else is emitted, the compiler sees to.
+func TestEveryMetricIsEmitted(t *testing.T) {
+	declared := regexp.MustCompile(`(?m)^\t([A-Z]\w+) += \w+\(`)
+	used := map[string]bool{}
+	for _, name := range files(t, ".go") {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/telemetry/") {
+			continue
+		}
+		for _, use := range regexp.MustCompile(`telemetry\.([A-Z]\w+)`).FindAllSubmatch(read(t, name), -1) {
+			used[string(use[1])] = true
+		}
+	}
+	all := declared.FindAllSubmatch(read(t, "internal/telemetry/table.go"), -1)
+	for _, one := range all {
+		if !used[string(one[1])] {
+			t.Errorf("telemetry.%s is declared, but nothing emits it", one[1])
+		}
+	}
+	if len(all) < 40 {
+		t.Errorf("got %d declarations, want more", len(all))
+	}
+}

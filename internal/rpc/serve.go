@@ -132,9 +132,6 @@ func (c *serverConn) call(ctx context.Context, name string) ([]byte, error) {
 	}
 	var meta Meta
 	telemetry.RPCRequest.Count()
-	if !h.desc.Write {
-		telemetry.RPCQuery.Count()
-	}
 	if r.Header.MinIndex > 0 {
 		meta, err = c.park(ctx, h, &r)
 	} else {

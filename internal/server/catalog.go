@@ -14,6 +14,7 @@ import (
 	"isthmus/internal/rpc"
 	"isthmus/internal/state"
 	"isthmus/internal/store"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/wire"
 )
 
@@ -106,6 +107,9 @@ func bindCatalogNode(s *Server) {
 		Where: where[wire.ServiceQuery, api.ServiceNode](),
 		Near: func(in *wire.ServiceQuery, rows []*api.ServiceNode) []*api.ServiceNode {
 			return near(s, &in.Source, rows, func(n *api.ServiceNode) string { return n.Node })
+		},
+		Count: func(in *wire.ServiceQuery, rows []*api.ServiceNode) {
+			countRead(&telemetry.CatalogReads, in, len(rows))
 		},
 	})
 	bindRead(s, wire.CatalogNodeServices, Read[wire.NodeQuery, *api.NodeServices]{

@@ -7,6 +7,7 @@ import (
 	"isthmus/internal/acl"
 	"isthmus/internal/state"
 	"isthmus/internal/store"
+	"isthmus/internal/telemetry"
 	"isthmus/internal/wire"
 )
 
@@ -79,6 +80,7 @@ func bindHealth(s *Server) {
 		Near: func(in *wire.ServiceQuery, rows []*api.Instance) []*api.Instance {
 			return near(s, &in.Source, rows, func(c *api.Instance) string { return c.Node.Node })
 		},
+		Count: func(in *wire.ServiceQuery, rows []*api.Instance) { countRead(&telemetry.HealthReads, in, len(rows)) },
 	})
 }
 

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"isthmus/api"
@@ -13,6 +15,7 @@ import (
 	"isthmus/internal/gossip"
 	"isthmus/internal/state"
 	"isthmus/internal/telemetry"
+	"isthmus/internal/wire"
 )
 
 // measureEvery is how often a server says how much there is of what.
@@ -33,6 +36,7 @@ func (s *Server) Measure(ctx context.Context) error {
 		s.measureUsage(&usage)
 		s.measureMembers()
 		s.measureLog()
+		telemetry.RPCBlocking.Set(float64(s.blocking.Load()))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -126,6 +130,29 @@ func (s *Server) alive(peers []consensus.Server) int {
 		}
 	}
 	return n
+}
+
+// countRead counts a read of a service.
+func countRead(to *telemetry.ServiceReads, in *wire.ServiceQuery, found int) {
+	form, name := "service", in.ServiceName
+	switch {
+	case in.Connect:
+		form = "connect"
+	case in.Ingress:
+		form = "ingress"
+	}
+	to.Query.Count(form, name)
+	if in.ServiceTag != "" {
+		to.Tag.Count(form, name, in.ServiceTag)
+	}
+	if len(in.ServiceTags) > 0 {
+		tags := slices.Clone(in.ServiceTags)
+		slices.Sort(tags)
+		to.Tags.Count(form, name, strings.Join(tags, ","))
+	}
+	if found == 0 {
+		to.NotFound.Count(form, name)
+	}
 }
 
 // Measured is the state, which measures how long its commands take.

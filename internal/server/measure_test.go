@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -87,4 +88,35 @@ func TestServerMeasuresWhatThereIs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestReadsOfServicesAreCounted: by name, form, tags, and whether there was any.
+func TestReadsOfServicesAreCounted(t *testing.T) {
+	s := testkit.NewServer(t)
+	h := rpc.Header{AllowStale: true}
+	read := func(in wire.ServiceQuery) {
+		t.Helper()
+		if _, _, err := wire.HealthServiceNodes.Call(t.Context(), s, h, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(wire.ServiceQuery{ServiceName: "counted", ServiceTags: []string{"b", "a"}, TagFilter: true})
+	read(wire.ServiceQuery{ServiceName: "counted", Connect: true})
+	if _, _, err := wire.CatalogServiceNodes.Call(t.Context(), s, h, wire.ServiceQuery{ServiceName: "counted"}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, c := range measured(t).Counters {
+		if c.Labels["service"] == "counted" {
+			got[c.Name+c.Labels["tag"]] += c.Count
+		}
+	}
+	want := map[string]int{
+		"health.service.query": 1, "health.service.query-tagsa,b": 1, "health.service.not-found": 1,
+		"health.connect.query": 1, "health.connect.not-found": 1,
+		"catalog.service.query": 1, "catalog.service.not-found": 1,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"isthmus/internal/rpc"
+	"isthmus/internal/telemetry"
 )
 
 // park answers a read as rpc.Parker says.
@@ -36,6 +38,8 @@ func (r *Read[In, Out]) park(s *Server, req *rpc.Request, changed func()) (*rpc.
 	if err != nil {
 		return nil, err
 	}
+	telemetry.RPCQuery.Count()
+	telemetry.ClientRPC.Count()
 	tx := s.state.Read()
 	out, err := query(tx)
 	if err != nil {
@@ -44,8 +48,12 @@ func (r *Read[In, Out]) park(s *Server, req *rpc.Request, changed func()) (*rpc.
 	meta := s.meta()
 	meta.Index = tx.Index()
 	*into = shown(out)
+	s.blocking.Add(1)
 	p := &rpc.Parked{
-		Meta: meta, Found: tx.Found(), Release: tx.Release,
+		Meta: meta, Found: tx.Found(), Release: sync.OnceFunc(func() {
+			s.blocking.Add(-1)
+			tx.Release()
+		}),
 		// An index that is not there yet is of the datacenter's former life, or this
 		// server lags: such a read soon wants to hear what there is.
 		Holds: func(minIndex uint64) bool { return minIndex <= s.state.LastIndex() && s.here(req) },

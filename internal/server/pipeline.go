@@ -29,6 +29,8 @@ type Read[In, Out any] struct {
 	Filter func(z acl.Authorizer, out Out) Out
 	// Near sorts a copy of the answer by its distance from where the caller is.
 	Near func(in *In, out Out) Out
+	// Count counts that this was asked.
+	Count func(in *In, out Out)
 }
 
 // Write answers a method by appending a command to the log.
@@ -82,6 +84,9 @@ func (r *Read[In, Out]) open(s *Server, h rpc.Header, in *In) (query func(*store
 		}
 		if r.Near != nil {
 			out = r.Near(in, out)
+		}
+		if r.Count != nil {
+			r.Count(in, out)
 		}
 		return out
 	}, nil
@@ -153,8 +158,8 @@ func apply[In, Out any](ctx context.Context, s *Server, c *state.Command[In, Out
 // route has a request answered by whom it concerns: here, by the leader, or by
 // another datacenter. It is held while no leader is known.
 func (s *Server) route(ctx context.Context, r *rpc.Request, here func() (rpc.Meta, error)) (rpc.Meta, error) {
-	if name, ok := metricNames[r.Name]; ok {
-		defer telemetry.Since(name, time.Now())
+	if took, ok := metrics[r.Name]; ok {
+		defer took.Since(time.Now())
 	}
 	return rpc.Hold(ctx, s.cfg.Hold, r, func() (rpc.Meta, error) { //nolint:wrapcheck // the pipeline's own errors
 		to, err := s.forward(r.Desc, r.Header)
@@ -168,15 +173,15 @@ func (s *Server) route(ctx context.Context, r *rpc.Request, here func() (rpc.Met
 	})
 }
 
-// metricNames are the names under which dashboards know how long a method took.
-var metricNames = map[string][]string{
-	wire.CatalogRegister.Name:    {"catalog", "register"},
-	wire.CatalogDeregister.Name:  {"catalog", "deregister"},
-	wire.KVApply.Name:            {"kvs", "apply"},
-	wire.FederationApply.Name:    {"federation_state", "apply"},
-	wire.FederationGet.Name:      {"federation_state", "get"},
-	wire.FederationList.Name:     {"federation_state", "list"},
-	wire.FederationGateways.Name: {"federation_state", "list_mesh_gateways"},
+// metrics are those by which dashboards know how long a method took.
+var metrics = map[string]telemetry.Sample{
+	wire.CatalogRegister.Name:    telemetry.CatalogRegister,
+	wire.CatalogDeregister.Name:  telemetry.CatalogDeregister,
+	wire.KVApply.Name:            telemetry.KVSApply,
+	wire.FederationApply.Name:    telemetry.FederationApply,
+	wire.FederationGet.Name:      telemetry.FederationGet,
+	wire.FederationList.Name:     telemetry.FederationList,
+	wire.FederationGateways.Name: telemetry.FederationVia,
 }
 
 var errWaited = errors.New("waited long enough")
@@ -184,7 +189,10 @@ var errWaited = errors.New("waited long enough")
 // block runs query until its answer is newer than h.MinIndex or the wait is over.
 // A reader of something that is not there is woken only once it is there.
 func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*store.Tx) (Out, error)) (Out, rpc.Meta, error) {
+	telemetry.RPCQuery.Count()
 	if h.MinIndex > 0 {
+		s.blocking.Add(1)
+		defer s.blocking.Add(-1)
 		var cancel context.CancelFunc
 		wait := h.Wait()
 		if h.MinIndex > s.state.LastIndex() {
@@ -199,12 +207,14 @@ func block[Out any](ctx context.Context, s *Server, h rpc.Header, query func(*st
 	for {
 		var zero Out
 		if h.Consistent {
+			begin := time.Now()
 			if err := s.log.Verify(ctx); err != nil {
 				if errors.Is(context.Cause(ctx), errWaited) {
 					err = api.Known(api.NoLeader, nil)
 				}
 				return zero, rpc.Meta{}, err
 			}
+			telemetry.RPCConsistent.Since(begin)
 		}
 		tx := s.state.Read()
 		out, err := query(tx)

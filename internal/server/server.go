@@ -82,6 +82,7 @@ type Server struct {
 	copier      federation.Replicator
 	coordinates waiting
 	lan         chan struct{} // wakes who follows the LAN's members
+	blocking    atomic.Int64  // reads that wait for a change
 	ready       atomic.Bool   // this leader has applied all that was committed before it
 }
 
