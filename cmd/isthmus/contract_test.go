@@ -106,6 +106,7 @@ var contracts = []contract{
 	{request: "GET /v1/kv/a?raw", status: 200, text: "value", header: "Content-Security-Policy: sandbox"},
 	{request: "GET /v1/kv/a?raw", status: 200, header: "Content-Type: text/plain"},
 	{request: "GET /v1/acl/tokens", status: 401, text: "ACL support disabled"},
+	{request: "POST /v1/internal/acl/authorize", body: "[]", status: 401, text: "ACL support disabled"},
 
 	// Values.
 	{request: "PUT /v1/kv/big", body: strings.Repeat("x", 600000), status: 413, text: "Request body(600000 bytes) too large, max size: 524288 bytes. See …"},

@@ -437,6 +437,15 @@ func TestBootstrapExpectOfOneIsBootstrap(t *testing.T) {
 	}
 }
 
+func TestOnlyPausesOfALoopCannotBeNone(t *testing.T) {
+	if s := mustLoad(t, "a.hcl", `check_update_interval = "0s"`); s.CheckUpdateInterval != 0 {
+		t.Errorf("got %s", s.CheckUpdateInterval)
+	}
+	if _, err := load(t, "a.hcl", `gossip_lan { gossip_interval = "0s" }`); err == nil || !strings.Contains(err.Error(), "gossip_lan.gossip_interval: cannot be 0") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDottedNodeNameIsFine(t *testing.T) {
 	if s := mustLoad(t, "a.hcl", `node_name = "a.example.org"`); s.NodeName != "a.example.org" {
 		t.Errorf("got %q", s.NodeName)

@@ -294,7 +294,7 @@ func (l *loader) validateNumbers() {
 		case !v.CanInt(), slices.Contains(signed, f.path), strings.HasPrefix(f.path, "ports."):
 		case v.Int() < 0:
 			l.wrongKey(f.path, "cannot be negative", "write 0 or more")
-		case v.Int() == 0 && positive.MatchString(f.path):
+		case v.Int() == 0 && positive.MatchString(f.path) && f.path != "check_update_interval": // that is a delay
 			l.wrongKey(f.path, "cannot be 0", "write more than 0")
 		}
 	}

@@ -131,6 +131,11 @@ var shapes = map[string]shape{
 	"GET /v1/internal/federation-states":               {query: reading, answer: typeOf[[]*api.FederationState](), index: true},
 	"GET /v1/internal/federation-states/mesh-gateways": {query: reading, answer: typeOf[map[string][]api.CheckServiceNode](), index: true},
 	"GET /v1/internal/federation-state/":               {of: "datacenter", query: reading, answer: typeOf[federationReply](), index: true, also: map[int]bool{404: false}},
+	"GET /v1/internal/ui/nodes":                        {query: nearby, answer: typeOf[[]*wire.NodeInfo](), index: true},
+	"GET /v1/internal/ui/node/":                        {of: ofNode, query: reading, answer: typeOf[wire.NodeInfo](), index: true, also: map[int]bool{404: false}},
+	"GET /v1/internal/ui/services":                     {query: reading, answer: typeOf[[]*serviceSummary](), index: true},
+	"GET /v1/internal/ui/catalog-overview":             {query: reading, answer: typeOf[wire.CatalogSummary](), index: true},
+	"GET /v1/internal/ui/gateway-services-nodes/":      {of: "gateway", query: reading, answer: typeOf[[]*serviceSummary](), index: true},
 	"GET /v1/federation/status":                        {answer: typeOf[federationView]()},
 
 	"GET /v1/agent/self":                 {answer: typeOf[selfInfo]()},

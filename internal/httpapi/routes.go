@@ -54,6 +54,11 @@ func routes() []route {
 		{get, "/v1/internal/federation-states", "What each datacenter publishes of its mesh gateways.", federationStates},
 		{get, "/v1/internal/federation-states/mesh-gateways", "Mesh gateways by datacenter.", federationGateways},
 		{get, "/v1/internal/federation-state/", "What one datacenter publishes of its mesh gateways.", federationState},
+		{get, "/v1/internal/ui/nodes", "Nodes with their instances and checks.", show(wire.NodeDump, dcQuery, uiNodes)},
+		{get, "/v1/internal/ui/node/", "A node with its instances and checks.", show(wire.NodeInfoRead, nodeQuery, uiNode)},
+		{get, "/v1/internal/ui/services", "What there is of each service, counted.", show(wire.ServiceDump, dumpQuery, uiServices)},
+		{get, "/v1/internal/ui/catalog-overview", "Nodes, services and checks, counted by state.", show(wire.CatalogOverview, dcQuery, uiOverview)},
+		{get, "/v1/internal/ui/gateway-services-nodes/", "What there is of each service that a gateway leads to.", show(wire.CatalogGatewayServices, gatewayQuery, uiGateway)},
 		{get, "/v1/federation/status", "How each server of this datacenter sees and reaches the others. Not part of Consul's API.", federationStatus},
 	}, agentRoutes(), unbuilt())
 }
@@ -132,7 +137,7 @@ func root(q *request) error {
 const unbuiltPatterns = `
 	/v1/config /v1/config/ /v1/connect/
 	/v1/discovery-chain/ /v1/event/ /v1/exported-services
-	/v1/imported-services /v1/internal/ui/ /v1/internal/acl/ /v1/internal/service-virtual-ip /v1/operator/
+	/v1/imported-services /v1/internal/ui/ /v1/internal/service-virtual-ip /v1/operator/
 	/v1/peering /v1/peering/ /v1/peerings /v1/query /v1/query/ /v1/session/ /v1/snapshot /v1/txn`
 
 // unbuilt are routes that say that they do not exist here yet, and those of the
@@ -145,6 +150,7 @@ func unbuilt() []route {
 		}
 		out = append(out, route{method, "/v1/acl/", "", refuse(api.Known(api.ACLDisabled, nil))})
 	}
+	out = append(out, route{http.MethodPost, "/v1/internal/acl/authorize", "", refuse(api.Known(api.ACLDisabled, nil))})
 	return out
 }
 

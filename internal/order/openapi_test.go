@@ -67,6 +67,7 @@ var asked = map[string][]named{
 	"/v1/kv/{key}":                               {{"a", 200, jsonType}, {"?recurse", 200, jsonType}, {"?keys", 200, jsonType}, {"a?raw", 200, "text/plain"}, {"none", 404, "text/plain"}},
 	"/v1/connect/ca/roots":                       {{"/v1/connect/ca/roots", 200, jsonType}, {"/v1/connect/ca/roots?pem=true", 200, "application/pem-certificate-chain"}},
 	"/v1/internal/federation-state/{datacenter}": {{"dc1", 200, jsonType}, {"nowhere", 404, "text/plain"}},
+	"/v1/internal/ui/node/{node}":                {{"n1", 200, jsonType}, {"nowhere", 404, "text/plain"}},
 	"/v1/agent/service/{service_id}":             {{"web1", 200, jsonType}, {"web1-sidecar-proxy", 200, jsonType}, {"native", 200, jsonType}, {"nowhere", 404, "text/plain"}},
 	"/v1/agent/members":                          {{"/v1/agent/members", 200, jsonType}, {"/v1/agent/members?wan", 200, jsonType}},
 	"/v1/agent/metrics":                          {{"/v1/agent/metrics", 200, jsonType}, {"/v1/agent/metrics?format=prometheus", 200, "text/plain"}},

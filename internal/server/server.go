@@ -113,6 +113,7 @@ func New(cfg Config, st *state.State, log Log, router *rpc.Router, locator *fede
 	}
 	bindCatalog(s)
 	bindHealth(s)
+	bindDump(s)
 	bindCoordinate(s)
 	bindKV(s)
 	bindFederation(s)

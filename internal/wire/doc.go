@@ -17,7 +17,7 @@ func Methods() []rpc.Desc {
 		FederationApply.Desc(), FederationGet.Desc(), FederationList.Desc(), FederationGateways.Desc(),
 		StatusPing.Desc(), StatusLeader.Desc(), StatusPeers.Desc(), StatusRaft.Desc(),
 		ServiceDump.Desc(), FederationStatus.Desc(),
-		CatalogGatewayServices.Desc(),
+		CatalogGatewayServices.Desc(), NodeDump.Desc(), NodeInfoRead.Desc(), CatalogOverview.Desc(),
 		CoordinateUpdate.Desc(), CoordinateNodes.Desc(), CoordinateNode.Desc(), CoordinateDatacenters.Desc(),
 		CARoots.Desc(), CAConfiguration.Desc(), CASignIntermediate.Desc(),
 	}

@@ -47,7 +47,7 @@ func samples() []sample {
 		of(HealthNodeChecks), of(HealthServiceChecks), of(HealthServiceNodes), of(KVApply), of(KVGet), of(KVList),
 		of(KVKeys), of(FederationApply), of(FederationGet), of(FederationList), of(FederationGateways), of(StatusPing),
 		of(StatusLeader), of(StatusPeers), of(StatusRaft), of(ServiceDump), of(FederationStatus),
-		of(CatalogGatewayServices), of(CoordinateUpdate), of(CoordinateNodes), of(CoordinateNode), of(CoordinateDatacenters),
+		of(CatalogGatewayServices), of(NodeDump), of(NodeInfoRead), of(CatalogOverview), of(CoordinateUpdate), of(CoordinateNodes), of(CoordinateNode), of(CoordinateDatacenters),
 		of(CARoots), of(CAConfiguration), of(CASignIntermediate),
 	}
 }
