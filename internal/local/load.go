@@ -1,11 +1,16 @@
 package local
 
+import "fmt"
+
 // load takes in what the disk keeps. What cannot be understood or used is logged
 // and left where it is: it is the only copy of what somebody registered.
 func (a *Agent) load() error {
 	var err error
 	if a.disk, err = openDisk(a.cfg.Dir); err != nil || a.disk.kept == nil {
 		return err
+	}
+	if err := a.adopt(a.cfg.Dir); err != nil {
+		return fmt.Errorf("take over what another agent kept: %w", err)
 	}
 	keys := a.disk.kept.keys()
 	for _, key := range keys {
