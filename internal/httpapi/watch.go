@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -151,10 +152,13 @@ func (q *request) await(serve handler) bool {
 	return true
 }
 
-// topicKey is the same for requests with the same answer.
+// topicKey is the same for requests with the same answer, and for no others: all
+// but its end is escaped, so that nobody can make up a request that others then
+// share.
 func (q *request) topicKey() string {
 	var b strings.Builder
-	b.WriteString(q.URL.Path)
+	b.WriteString(q.URL.EscapedPath())
+	separator := "?"
 	names := make([]string, 0, len(q.query))
 	for name := range q.query {
 		if name != "index" && name != "wait" && name != "token" {
@@ -164,13 +168,15 @@ func (q *request) topicKey() string {
 	slices.Sort(names)
 	for _, name := range names {
 		for _, value := range q.query[name] {
-			b.WriteString("\x00" + name + "\x01" + value)
+			b.WriteString(separator + url.QueryEscape(name) + "=" + url.QueryEscape(value))
+			separator = "&"
 		}
 	}
-	b.WriteString("\x02" + q.token())
+	encoding := "#plain "
 	if acceptsGzip(q.Header) {
-		b.WriteString("\x03")
+		encoding = "#gzip "
 	}
+	b.WriteString(encoding + q.token())
 	return b.String()
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -227,6 +228,45 @@ func TestWaitersForDifferentThingsDoNotShare(t *testing.T) {
 	defer f.api.topics.mu.Unlock()
 	if n := len(f.api.topics.all); n != len(paths) {
 		t.Errorf("%d topics for %d different reads", n, len(paths))
+	}
+}
+
+// TestOnlyRequestsWithTheSameAnswerShareATopic: what differs in anything but index and
+// wait has another key, however it is written.
+func TestOnlyRequestsWithTheSameAnswerShareATopic(t *testing.T) {
+	key := func(target string, header ...string) string {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, target, nil)
+		for _, h := range header {
+			name, value, _ := strings.Cut(h, ": ")
+			r.Header.Set(name, value)
+		}
+		return (&request{Request: r, query: r.URL.Query()}).topicKey()
+	}
+	alike := key("/v1/health/service/web?near=n1&passing&index=5&wait=1s")
+	for _, same := range []string{"/v1/health/service/web?passing=&near=n1&index=7", "/v1/health/service/web?wait=9s&passing&near=n1&index=1"} {
+		if got := key(same); got != alike {
+			t.Errorf("%s has the key %q, want %q", same, got, alike)
+		}
+	}
+	seen := map[string]string{alike: "the first"}
+	for _, other := range []string{
+		"/v1/health/service/web?near=n1%00passing%01", "/v1/health/service/web?near=n1%26passing=", "/v1/health/service/web?near=n1",
+		"/v1/health/service/web%3Fnear=n1&passing=", "/v1/health/service/web%3Fnear=n1%26passing=", "/v1/health/service/web?near=n1&passing=1",
+		"/v1/health/service/web?near=n1&passing&passing", "/v1/health/service/web?near=n1&passing=%23plain+", "/v1/health/service/WEB?near=n1&passing",
+	} {
+		k := key(other)
+		if seen[k] != "" {
+			t.Errorf("%s shares with %s", other, seen[k])
+		}
+		seen[k] = other
+	}
+	for _, header := range []string{"X-Consul-Token: t", "X-Consul-Token: plain t", "Accept-Encoding: gzip", "Authorization: Bearer u"} {
+		k := key("/v1/health/service/web?near=n1&passing", header)
+		if seen[k] != "" {
+			t.Errorf("%s shares with %s", header, seen[k])
+		}
+		seen[k] = header
 	}
 }
 
