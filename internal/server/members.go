@@ -101,7 +101,8 @@ func (s *Server) memberAlive(ctx context.Context, m *gossip.Member) error {
 	}
 	tx := s.state.Read()
 	node := state.Node(tx, m.Name)
-	upToDate := node != nil && node.Address == m.Addr.String() && node.ID == m.Tags["id"]
+	sameNode := node != nil && node.Address == m.Addr.String() && node.ID == m.Tags["id"]
+	upToDate := sameNode
 	if old := state.Check(tx, m.Name, api.SerfHealth); old == nil || old.Status != api.Passing {
 		upToDate = false
 	}
@@ -115,6 +116,8 @@ func (s *Server) memberAlive(ctx context.Context, m *gossip.Member) error {
 	in := &api.Registration{
 		Datacenter: s.cfg.Datacenter, ID: m.Tags["id"], Node: m.Name, Address: m.Addr.String(),
 		Service: service, Checks: []*api.HealthCheck{check},
+		// The agent may register its node at the same moment, and knows more of it.
+		SkipNodeUpdate: sameNode || node == nil,
 	}
 	if node != nil { // what the agent itself registered stays
 		in.TaggedAddresses, in.NodeMeta, in.Locality = node.TaggedAddresses, node.Meta, node.Locality
