@@ -14,8 +14,10 @@ const (
 	// raceAfter is how long a dial may take before the next address is tried
 	// beside it (RFC 8305 suggests 250 ms).
 	raceAfter = 250 * time.Millisecond
-	// failingFor is how long an address that failed is tried after all others.
-	failingFor = 5 * time.Second
+	// failingFor is how long an address that failed is tried after all others: as
+	// long as servers do so with gateways. A stall takes a while, and each attempt
+	// costs the connection that makes it.
+	failingFor = 10 * time.Second
 	// silentAfter is how long an address that was connected to may take to answer
 	// a hello before others are tried first.
 	silentAfter = 500 * time.Millisecond
@@ -41,7 +43,8 @@ func (f *failing) add(addr string) bool {
 	return !known
 }
 
-// last puts the addresses that are failing behind the others.
+// last puts the addresses that are failing behind the others, the one that failed
+// last at the very end.
 func (f *failing) last(addrs []string) {
 	if f.count.Load() == 0 {
 		return
@@ -55,18 +58,7 @@ func (f *failing) last(addrs []string) {
 		}
 	}
 	f.count.Store(int64(len(f.until)))
-	slices.SortStableFunc(addrs, func(a, b string) int {
-		_, aFails := f.until[a]
-		_, bFails := f.until[b]
-		switch {
-		case aFails == bFails:
-			return 0
-		case aFails:
-			return 1
-		default:
-			return -1
-		}
-	})
+	slices.SortStableFunc(addrs, func(a, b string) int { return f.until[a].Compare(f.until[b]) })
 }
 
 // candidates yields the addresses of a target in the order to try them.
